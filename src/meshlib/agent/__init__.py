@@ -1,0 +1,1 @@
+"""The one background thread and the one writer."""

@@ -1,0 +1,1 @@
+"""Requests coming in: context taken over, registration, draining."""

@@ -1,0 +1,1 @@
+"""A validated snapshot compiled into an immutable plan."""

@@ -1,0 +1,1 @@
+"""What was observed of endpoints and clusters; survives a plan swap."""

@@ -1,0 +1,1 @@
+"""The kit users test with."""

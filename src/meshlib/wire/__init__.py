@@ -1,0 +1,1 @@
+"""Sockets and HTTP: connections, channels, bodies, the httpx transports."""
