@@ -1,0 +1,86 @@
+"""Channels: our connections to one endpoint, kept alive and used again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from meshlib.call.effects import Failure
+from meshlib.wire import aio
+from meshlib.wire.http1 import Encoded
+from meshlib.wire.message import AsyncReply, Request, Timing, WireError
+from meshlib.wire.pool import Pool
+
+__all__ = ["AsyncChannel"]
+
+
+def may_resend(error: WireError, request: Request) -> bool:
+    """Whether a request that failed on a connection may go out once more on a fresh one.
+
+    A server may close an idle connection at the very moment we write to it. If the connection had served before and
+    died without a byte of an answer, that is what happened; the request is repeated if nothing of it was written, or if
+    it is harmless to repeat.
+    """
+    return error.reused and not error.received and error.failure is Failure.RESET and (request.resend or not error.sent)
+
+
+class AsyncChannel:
+    """Our asyncio connections to one endpoint. Belongs to one event loop.
+
+    Args:
+        host: address or name of the endpoint.
+        port: its port.
+        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
+        max_requests: requests one connection may carry, 0 for no limit.
+    """
+
+    __slots__ = ("_host", "_loop", "_pool", "_port")
+
+    def __init__(self, host: str, port: int, *, idle_timeout: float = 3600, max_requests: int = 0) -> None:
+        self._host = host
+        self._port = port
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: Pool[aio.Connection] = Pool(idle_timeout, max_requests)
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for work."""
+        return self._pool.idle
+
+    @property
+    def busy(self) -> int:
+        """Connections at work or being opened."""
+        return self._pool.busy
+
+    async def send(self, request: Request, timing: Timing) -> AsyncReply:
+        """Send a request and wait for the response head.
+
+        Raises:
+            WireError: no response head came.
+            InvalidRequest: the request can't be written.
+        """
+        encoded = Encoded(request)
+        connection = self._pool.take()
+        if connection is not None:
+            try:
+                return await connection.exchange(encoded, timing)
+            except WireError as error:
+                if not may_resend(error, request):
+                    raise
+        return await (await self._open(timing)).exchange(encoded, timing)
+
+    async def _open(self, timing: Timing) -> aio.Connection:
+        self._loop = asyncio.get_running_loop()
+        self._pool.opening()
+        try:
+            return await aio.connect(self._host, self._port, timing, self._pool)
+        except BaseException:
+            self._pool.gone(None)
+            raise
+
+    def close(self) -> None:
+        """Close idle connections now and busy ones when they end. May be called from any thread."""
+        loop = self._loop
+        if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
+            self._pool.close()
+        else:
+            loop.call_soon_threadsafe(self._pool.close)

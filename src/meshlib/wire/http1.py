@@ -1,0 +1,421 @@
+"""HTTP/1.1 without I/O: requests to bytes, bytes to responses. Strict, for what the wire says is not trusted.
+
+llhttp (through httptools) refuses by itself: obs-fold, bare LF or CR, Content-Length beside Transfer-Encoding, repeated
+or malformed Content-Length, malformed or overflowing chunk sizes, malformed names and values. What it lets pass or
+can't know (the request's method, transfer codings other than chunked, other protocols, sizes, counts) is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from asyncio import Future
+from typing import NoReturn
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from meshlib.call.effects import Failure
+from meshlib.wire.message import InvalidRequest, Request, WireError
+
+__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "MAX_INTERIM", "BodyEncoder", "Encoded", "Exchange", "ResponseParser"]
+
+MAX_HEAD_BYTES = 65_536
+"""Bytes of one response head, and of the trailers: the limit of nginx's and Go's defaults lies in the same range."""
+MAX_HEADERS = 200
+"""Header lines of one response, trailers counted apart."""
+MAX_INTERIM = 10
+"""Interim (1xx) responses before the final one."""
+
+_VERSIONS = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
+_MAX_KNOWN_TOKENS = 1024
+
+_is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_is_target = re.compile(rb"[^\x00-\x20\x7f]+").fullmatch
+_known_tokens: dict[bytes, bytes] = {}
+
+
+def _token(name: bytes) -> bytes:
+    """`name` in lower case, once it is known to be a token."""
+    lower = _known_tokens.get(name)
+    if lower is None:
+        if not _is_token(name):
+            raise InvalidRequest(
+                f"{name!r} is no method or header name: letters, digits and !#$%&'*+-.^_`|~ are allowed"
+            )
+        lower = bytes(name).lower()
+        if len(_known_tokens) < _MAX_KNOWN_TOKENS:
+            _known_tokens[bytes(name)] = lower
+    return lower
+
+
+class BodyEncoder:
+    """Frames the pieces of a request body as its head announced them.
+
+    Args:
+        length: bytes the head announced, None for chunked.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int | None) -> None:
+        self._left = length
+
+    def encode(self, piece: bytes | memoryview) -> bytes | memoryview:
+        """`piece` as it goes over the wire. Raises InvalidRequest if it exceeds the announced length."""
+        if self._left is None:
+            return b"".join((b"%x\r\n" % len(piece), piece, b"\r\n")) if piece else b""
+        self._left -= len(piece)
+        if self._left < 0:
+            raise InvalidRequest(f"the request body is longer than its Content-Length, by {-self._left} bytes or more")
+        return piece
+
+    def end(self) -> bytes:
+        """What ends the body. Raises InvalidRequest if it fell short of the announced length."""
+        if self._left is None:
+            return b"0\r\n\r\n"
+        if self._left:
+            raise InvalidRequest(f"the request body is shorter than its Content-Length, by {self._left} bytes")
+        return b""
+
+
+class Encoded:
+    """A request ready to be written.
+
+    Args:
+        request: the request.
+
+    Attributes:
+        request: the request.
+        head: its head, ending with the empty line.
+        length: its Content-Length; None when its body goes in chunks.
+        close: it says `Connection: close`.
+        upgrade: a positive answer hands the connection over: it has an `Upgrade` header, or is a CONNECT.
+
+    Raises:
+        InvalidRequest: a name, value or target that would break out of its line, or a framing that contradicts itself.
+    """
+
+    __slots__ = ("close", "head", "length", "request", "upgrade")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        _token(request.method)
+        if not _is_target(request.target):
+            raise InvalidRequest(f"the request target {request.target!r} has a blank or a control character")
+        lines = [b"%b %b HTTP/1.1" % (request.method, request.target)]
+        self.close = False
+        self.upgrade = request.method == b"CONNECT"
+        length = coding = None
+        for name, value in request.headers:
+            match _token(name):
+                case b"content-length":
+                    if length is not None:
+                        raise InvalidRequest("the request has two Content-Length headers")
+                    length = value
+                case b"transfer-encoding":
+                    if coding is not None:
+                        raise InvalidRequest("the request has two Transfer-Encoding headers")
+                    coding = value
+                case b"connection":
+                    self.close = self.close or b"close" in value.lower()
+                case b"upgrade":
+                    self.upgrade = True
+            lines.append(b"%b: %b" % (name, value))
+        self.length = _framing(request, length, coding, lines)
+        lines.append(b"\r\n")
+        self.head = head = b"\r\n".join(lines)
+        # The lines were joined by as many CRLF as there should be: one more CR or LF stands inside a value.
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+            raise InvalidRequest(_unsafe_header(request))
+
+    def encoder(self) -> BodyEncoder:
+        """A fresh encoder for the body."""
+        return BodyEncoder(self.length)
+
+    def buffered(self, limit: int) -> bytes | None:
+        """Head and body in one piece, if the body is buffered and has no more than `limit` bytes."""
+        body = self.request.body
+        if not body:
+            if body is None or isinstance(body, bytes):
+                return self.head if self.length == 0 else self.head + self.encoder().end()
+            return None
+        if not isinstance(body, bytes) or len(body) > limit:
+            return None
+        encoder = self.encoder()
+        return b"".join((self.head, encoder.encode(body), encoder.end()))
+
+
+def _framing(request: Request, length: bytes | None, coding: bytes | None, lines: list[bytes]) -> int | None:
+    if coding is not None:
+        if length is not None or coding.strip().lower() != b"chunked":
+            raise InvalidRequest(f"Transfer-Encoding {coding!r}: only `chunked` without Content-Length can be sent")
+        return None
+    body = request.body
+    if length is not None:
+        if not (length.isdigit() and len(length) < 20):
+            raise InvalidRequest(f"Content-Length {length!r} is no number of bytes")
+        announced = int(length)
+        if (body is None or isinstance(body, bytes)) and announced != len(body or b""):
+            raise InvalidRequest(f"Content-Length says {announced}, but the body has {len(body or b'')} bytes")
+        return announced
+    if body is None:
+        return 0
+    if isinstance(body, bytes):
+        lines.append(b"Content-Length: %d" % len(body))
+        return len(body)
+    lines.append(b"Transfer-Encoding: chunked")
+    return None
+
+
+def _unsafe_header(request: Request) -> str:
+    for name, value in request.headers:
+        if re.search(rb"[\r\n\0]", value):
+            return f"the value of header {name.decode()} has a CR, LF or NUL in it"
+    return "the request head has a CR, LF or NUL in it"
+
+
+class Exchange:
+    """One request and its response, as far as they have got.
+
+    Attributes:
+        sent: some byte of the request was handed to a socket.
+        received: some byte of the response came.
+        reused: the connection had carried a request before.
+        started: the response head is here: `status`, `reason`, `version`, `headers`.
+        complete: the response has ended.
+        keep_alive: both sides are willing to go on, once the response is complete.
+        switched: the connection belongs to another protocol now, and `chunks` are its bytes.
+        chunks: what came of the body and nobody took yet; `size` is their sum in bytes.
+        failure: what broke the exchange, None while it is sound; `cause` is the exception that says more.
+        waiters: of asyncio tasks that wait for any of this to change.
+    """
+
+    __slots__ = (
+        "cause", "chunks", "complete", "failure", "headers", "keep_alive", "method", "problem", "reason", "received",
+        "reused", "sent", "size", "started", "status", "switched", "upgrade", "version", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, encoded: Encoded, *, reused: bool) -> None:
+        self.method = encoded.request.method
+        self.upgrade = encoded.upgrade
+        self.keep_alive = not encoded.close
+        self.reused = reused
+        self.sent = self.received = self.started = self.complete = self.switched = False
+        self.status = 0
+        self.reason = b""
+        self.version = b"HTTP/1.1"
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.failure: Failure | None = None
+        self.problem = ""
+        self.cause: BaseException | None = None
+        self.waiters: list[Future[None]] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is no point in sending more of the request: it is answered, or broken."""
+        return self.started or self.failure is not None
+
+    def take(self) -> bytes:
+        """All that came of the body since the last time."""
+        chunks = self.chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self.size = 0
+        return data
+
+    def fail(self, failure: Failure, problem: str, cause: BaseException | None = None) -> None:
+        """The exchange is broken; the first reason stands."""
+        if self.failure is None and not self.complete:
+            self.failure = failure
+            self.problem = problem
+            self.cause = cause
+
+    def error(self, peer: str) -> WireError:
+        """The failure as an exception, with its cause."""
+        error = WireError(
+            self.failure or Failure.RESET,
+            f"{peer}: {self.problem}",
+            sent=self.sent,
+            received=self.received,
+            reused=self.reused,
+        )
+        error.__cause__ = self.cause
+        return error
+
+
+class ResponseParser:
+    """Reads the responses of one connection, one after the other, into `Exchange`s."""
+
+    __slots__ = (
+        "_exchange", "_interim", "_llhttp", "_pending", "_problem", "_size", "_spent", "_trailers", "_until_close",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._llhttp = HttpResponseParser(self)
+        self._spent = False
+
+    def expect(self, exchange: Exchange) -> None:
+        """The next bytes are the response of `exchange`."""
+        self._exchange = exchange
+        self._problem = ""
+        self._interim = self._size = self._trailers = 0
+        self._until_close = True
+        self._pending = b""
+        if self._spent:
+            self._spent = False
+            self._llhttp = HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Take in what came. Whether it is too much, or no HTTP, stands in the exchange afterwards."""
+        exchange = self._exchange
+        if exchange.switched:
+            self._keep(data)
+        elif exchange.complete:
+            exchange.keep_alive = False
+        else:
+            if not exchange.received:
+                exchange.received = True
+                if not b"HTTP/".startswith(data[:5]):
+                    exchange.fail(Failure.PROTOCOL, f"the response begins with {data[:16]!r}, which is not HTTP/1")
+                    return
+            if exchange.upgrade and not exchange.started:
+                self._feed_heads(data)
+            else:
+                self._parse(data)
+
+    def eof(self) -> None:
+        """The peer will send no more: the end of the response if it has no other, or else its failure."""
+        exchange = self._exchange
+        if exchange.switched or (exchange.started and self._until_close):
+            exchange.complete = True
+        elif exchange.started:
+            exchange.fail(Failure.PROTOCOL, "the connection was closed in the middle of the response body")
+        else:
+            where = "in the middle of the response head" if exchange.received else "without a response"
+            exchange.fail(Failure.RESET, f"the connection was closed {where}")
+
+    def close(self) -> None:
+        """Cut the cycle of references between this and llhttp's callbacks. Nothing can be fed any more."""
+        del self._llhttp
+
+    def _feed_heads(self, data: bytes) -> None:
+        # What follows the head that hands the connection over must not be parsed: heads are fed one by one.
+        data = self._pending + data
+        while not self._exchange.started and (end := data.find(b"\r\n\r\n")) >= 0 and not self._exchange.failure:
+            self._parse(data[: end + 4])
+            data = data[end + 4 :]
+        if not self._exchange.started:
+            self._pending = data
+            if len(data) > MAX_HEAD_BYTES:
+                self._exchange.fail(Failure.PROTOCOL, f"the response head has more than {MAX_HEAD_BYTES} bytes")
+        elif data and not self._exchange.failure:
+            self.feed(data)
+
+    def _parse(self, data: bytes) -> None:
+        self._size += len(data)
+        try:
+            self._llhttp.feed_data(data)
+        except HttpParserUpgrade:
+            pass
+        except HttpParserError as exc:
+            exchange = self._exchange
+            if exchange.complete:
+                exchange.keep_alive = False
+            else:
+                exchange.fail(Failure.PROTOCOL, self._problem or f"the response is malformed: {exc}", exc)
+        else:
+            # Callbacks set the count back; a head, a trailer or a chunk extension without an end does not.
+            if self._size > MAX_HEAD_BYTES and not self._exchange.complete:
+                self._exchange.fail(Failure.PROTOCOL, f"the response head has more than {MAX_HEAD_BYTES} bytes")
+
+    def _refuse(self, problem: str) -> NoReturn:
+        self._problem = problem
+        raise ValueError(problem)
+
+    def _keep(self, data: bytes) -> None:
+        exchange = self._exchange
+        exchange.chunks.append(data)
+        exchange.size += len(data)
+
+    def on_message_begin(self) -> None:
+        if self._exchange.complete:
+            self._refuse("data after the response")
+        self._exchange.reason = b""
+        self._exchange.headers.clear()
+
+    def on_status(self, reason: bytes) -> None:
+        self._exchange.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        exchange = self._exchange
+        if exchange.started:
+            self._trailers += 1
+            if self._trailers > MAX_HEADERS:
+                self._refuse(f"the response has more than {MAX_HEADERS} trailers")
+            return
+        headers = exchange.headers
+        size = len(name)
+        if size == 14:
+            if name.lower() == b"content-length":
+                self._until_close = False
+        elif size == 17 and name.lower() == b"transfer-encoding":
+            if not self._until_close or value.strip().lower() != b"chunked":
+                self._refuse(f"the response has Transfer-Encoding {value!r}: only `chunked`, once, is understood")
+            self._until_close = False
+        if len(headers) >= MAX_HEADERS:
+            self._refuse(f"the response has more than {MAX_HEADERS} headers")
+        headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        exchange = self._exchange
+        llhttp = self._llhttp
+        status = exchange.status = llhttp.get_status_code()
+        version = _VERSIONS.get(llhttp.get_http_version())
+        if version is None or status < 100:
+            self._refuse(f"the response is HTTP/{llhttp.get_http_version()} {status}, not HTTP/1.1 or HTTP/1.0")
+        else:
+            exchange.version = version
+        size = sum([len(name) + len(value) + 4 for name, value in exchange.headers])
+        if size > MAX_HEAD_BYTES:
+            self._refuse(f"the response head has more than {MAX_HEAD_BYTES} bytes")
+        self._size = 0
+        if status < 200 and status != 101:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._refuse(f"more than {MAX_INTERIM} interim responses came before the final one")
+            self._until_close = True
+            return
+        if status == 101 and not exchange.upgrade:
+            self._refuse("the response is 101 Switching Protocols, which was not asked for")
+        exchange.started = True
+        if status == 101 or (exchange.method == b"CONNECT" and status < 300):
+            exchange.switched = True
+            exchange.keep_alive = False
+        elif exchange.method == b"HEAD":
+            exchange.keep_alive = exchange.keep_alive and _persists(exchange)
+            exchange.complete = True
+            # llhttp doesn't know that no body follows: the next response needs a fresh one.
+            self._spent = True
+        else:
+            exchange.keep_alive = exchange.keep_alive and llhttp.should_keep_alive()
+
+    def on_body(self, data: bytes) -> None:
+        if self._exchange.complete:
+            self._refuse("data after the response")
+        if self._exchange.switched:
+            return
+        self._size = 0
+        self._keep(data)
+
+    def on_message_complete(self) -> None:
+        exchange = self._exchange
+        if exchange.started and not exchange.switched:
+            exchange.complete = True
+
+
+def _persists(exchange: Exchange) -> bool:
+    options = b",".join([value for name, value in exchange.headers if name.lower() == b"connection"]).lower()
+    if b"close" in options:
+        return False
+    return exchange.version == b"HTTP/1.1" or b"keep-alive" in options
