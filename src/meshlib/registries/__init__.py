@@ -1,1 +1,47 @@
 """Where snapshots come from, and where we register."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from meshlib.errors import SettingsError
+from meshlib.registries.base import Instance, Lease, Registry, Update
+
+__all__ = ["Instance", "Lease", "Registry", "Update", "default_url", "open_registry"]
+
+
+def open_registry(url: str) -> Registry:
+    """The registry at `url`: `sqlite:///path`, `file:///dir-or-file`, or `memory:name` within one process.
+
+    Nothing is read or created yet. Paths may begin with `~` and are made absolute.
+
+    Raises:
+        SettingsError: the scheme is unknown or the path is missing.
+    """
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "memory":
+        from meshlib.registries.memory import MemoryRegistry  # noqa: PLC0415
+
+        return MemoryRegistry.named(rest)
+    if colon and scheme == "sqlite":
+        from meshlib.registries.sqlite import SQLiteRegistry  # noqa: PLC0415
+
+        return SQLiteRegistry(_path(url, rest))
+    if colon and scheme == "file":
+        from meshlib.registries.file import FileRegistry  # noqa: PLC0415
+
+        return FileRegistry(_path(url, rest))
+    raise SettingsError(f"MESHLIB_REGISTRY is {url!r}; expected sqlite:///path or file:///dir-or-file")
+
+
+def default_url(state_dir: Path) -> str:
+    """The registry of whoever names none: one file in `state_dir`, shared by all services of this user."""
+    return f"sqlite://{state_dir / 'registry.db'}"
+
+
+def _path(url: str, rest: str) -> Path:
+    path = rest.removeprefix("//")
+    if not path.strip("/") or "\0" in path:
+        raise SettingsError(f"MESHLIB_REGISTRY is {url!r}; expected a path after it, as in sqlite:///var/lib/mesh.db")
+    return Path(os.path.abspath(os.path.expanduser(path)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +22,7 @@ import msgspec
 from meshlib.errors import RegistryError, SettingsError
 
 if TYPE_CHECKING:
-    from meshlib.resources import Resource, ResourceKey, Source
+    from meshlib.resources.documents import Resource, ResourceKey, Source
 
 __all__ = [
     "DEFAULT_TTL",
@@ -58,7 +58,7 @@ MAX_INSTANCES = 100_000
 MAX_LABELS = 64
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]-]{0,261}")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{0,253}")
 
@@ -102,11 +102,11 @@ class Instance(msgspec.Struct, frozen=True):
         self._check("service", self.service, _LABEL, name)
         self._check("namespace", self.namespace, _LABEL, name)
         self._check("host", self.host, _HOST, "a host name or an IP address without a port")
-        self._check("id", self.id, _ID, "up to 128 of letters, digits, '.', '_' and '-'")
+        self._check("id", self.id, _ID, "up to 262 of letters, digits, '.', '_', ':' and '-'")
         self._check("locality", self.locality, _TEXT, text)
-        for field, value in (("port", self.port), ("weight", self.weight)):
-            if not 1 <= value <= 65535:
-                raise SettingsError(f"{field} of an instance is {value}; expected 1 to 65535")
+        for field, number in (("port", self.port), ("weight", self.weight)):
+            if not 1 <= number <= 65535:
+                raise SettingsError(f"{field} of an instance is {number}; expected 1 to 65535")
         if len(self.labels) > MAX_LABELS:
             raise SettingsError(f"an instance has {len(self.labels)} labels; at most {MAX_LABELS} are allowed")
         for key, value in self.labels.items():
@@ -135,29 +135,49 @@ class Update(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-class Lease(Protocol):
-    """A registration that lasts as long as it is renewed."""
+class Lease:
+    """A registration that lasts as long as it is renewed.
 
-    @property
-    def instance(self) -> Instance:
-        """What is registered now."""
+    Attributes:
+        instance: what is registered now.
+        ttl: seconds it lasts without renewal.
+    """
 
-    @property
-    def ttl(self) -> float:
-        """Seconds it lasts without renewal."""
+    __slots__ = ("_put", "_remove", "_withdrawn", "instance", "ttl")
+
+    def __init__(
+        self,
+        instance: Instance,
+        ttl: float,
+        put: Callable[[Instance, float], Awaitable[None]],
+        remove: Callable[[Instance], Awaitable[None]],
+    ) -> None:
+        """A lease whose entry `put` writes, creating it when it isn't there, and `remove` takes out."""
+        self.instance = instance
+        self.ttl = ttl
+        self._put = put
+        self._remove = remove
+        self._withdrawn = False
 
     @property
     def interval(self) -> float:
         """Seconds between renewals: a third of `ttl`, so that two may fail."""
+        return self.ttl / 3
 
     async def renew(self) -> None:
         """Say that the process is alive; puts the entry back if it is gone. Raises RegistryError."""
+        if not self._withdrawn:
+            await self._put(self.instance, self.ttl)
 
     async def set_healthy(self, healthy: bool) -> None:
         """Change the health flag for everybody. Raises RegistryError; the next renewal then brings it along."""
+        self.instance = msgspec.structs.replace(self.instance, healthy=healthy)
+        await self.renew()
 
     async def withdraw(self) -> None:
         """Take the entry out now; later renewals do nothing. Raises RegistryError; the entry then expires."""
+        self._withdrawn = True
+        await self._remove(self.instance)
 
 
 class Registry(Protocol):
@@ -167,7 +187,7 @@ class Registry(Protocol):
     def url(self) -> str:
         """The URL it was opened with, in its full form."""
 
-    def watch(self) -> AsyncIterator[Update | RegistryError]:
+    def watch(self) -> AsyncGenerator[Update | RegistryError, None]:
         """Every state of the registry from now on, the first at once.
 
         Snapshots are complete, never torn. An error is yielded as a value, once per change of error, and the iteration
@@ -246,7 +266,7 @@ EMPTY = make_update((), ())
 
 async def poll(
     mark: Callable[[], object], read: Callable[[], Update], interval: float = POLL_INTERVAL
-) -> AsyncIterator[Update | RegistryError]:
+) -> AsyncGenerator[Update | RegistryError, None]:
     """Watch by looking every `interval` seconds.
 
     Args:
