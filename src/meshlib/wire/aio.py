@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from meshlib.call.effects import Failure
+from meshlib.wire.clock import connect_by, seconds_until, soonest
 from meshlib.wire.http1 import Encoded, Exchange, ResponseParser
 from meshlib.wire.message import AsyncReply, Reply, Timing, WireError
 from meshlib.wire.pieces import async_pieces
@@ -30,33 +31,15 @@ async def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) 
         WireError: CONNECT or CONNECT_TIMEOUT; nothing was sent.
     """
     loop = asyncio.get_running_loop()
-    seconds = connect_seconds(timing)
+    deadline = connect_by(timing)
     try:
-        if seconds is None:
-            return (await loop.create_connection(lambda: Connection(loop, host, port, pool), host, port))[1]
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(None if deadline is None else seconds_until(deadline)):
             return (await loop.create_connection(lambda: Connection(loop, host, port, pool), host, port))[1]
     except TimeoutError as exc:
         # The kernel's own ETIMEDOUT is a TimeoutError too.
-        raise WireError(Failure.CONNECT_TIMEOUT, f"{host}:{port}: no connection within {seconds} s") from exc
+        raise WireError(Failure.CONNECT_TIMEOUT, f"{host}:{port}: no connection within the time for it") from exc
     except OSError as exc:
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
-
-
-def connect_seconds(timing: Timing) -> float | None:
-    """Seconds in which a connection must be open: the connect timeout, or what is left until the head is due."""
-    if timing.head_by is None:
-        return timing.connect
-    left = max(timing.head_by - time.monotonic(), 0)
-    return left if timing.connect is None else min(timing.connect, left)
-
-
-def soonest(seconds: float | None, instant: float | None) -> float | None:
-    """The earlier of `seconds` from now and `instant`, as a monotonic instant."""
-    if seconds is None:
-        return instant
-    after = time.monotonic() + seconds
-    return after if instant is None or after < instant else instant
 
 
 class Connection(asyncio.Protocol):
@@ -165,7 +148,7 @@ class Connection(asyncio.Protocol):
             await self._write_body(exchange, encoded, timing)
             return
         # Only here can somebody else's code, the body's, keep us from looking at the clock.
-        limit = asyncio.timeout(max(timing.head_by - time.monotonic(), 0))
+        limit = asyncio.timeout(seconds_until(timing.head_by))
         try:
             async with limit:
                 await self._write_body(exchange, encoded, timing)
@@ -394,12 +377,9 @@ class NetworkStream:
             if exchange.failure is not None:
                 raise exchange.error(self._connection.peer)
             await self._wait(timeout, "read")
-        data = exchange.take()
-        if len(data) > max_bytes:
-            exchange.chunks.append(data[max_bytes:])
-            exchange.size = len(data) - max_bytes
+        data = exchange.take(max_bytes)
         self._connection.taken(exchange)
-        return data[:max_bytes]
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write all of `buffer`; raises WireError if the peer takes nothing for `timeout` seconds or is gone."""

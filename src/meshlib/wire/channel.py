@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.call.effects import Failure
-from meshlib.wire import aio
+from meshlib.wire import aio, blocking
 from meshlib.wire.http1 import Encoded
-from meshlib.wire.message import AsyncReply, Request, Timing, WireError
-from meshlib.wire.pool import Pool
+from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing, WireError
+from meshlib.wire.pool import Pool, Pooled
 
-__all__ = ["AsyncChannel"]
+if TYPE_CHECKING:
+    from meshlib.wire import portable
+
+__all__ = ["AsyncChannel", "PortableChannel", "SyncChannel", "may_resend"]
 
 
 def may_resend(error: WireError, request: Request) -> bool:
@@ -23,8 +28,20 @@ def may_resend(error: WireError, request: Request) -> bool:
     return error.reused and not error.received and error.failure is Failure.RESET and (request.resend or not error.sent)
 
 
-class AsyncChannel:
-    """Our asyncio connections to one endpoint. Belongs to one event loop.
+class AsyncPooled(Pooled, Protocol):
+    """A pooled connection that async code talks over."""
+
+    async def exchange(self, encoded: Encoded, timing: Timing) -> AsyncReply:
+        """Send a request and wait for the response head."""
+        ...
+
+
+ConnectionT = TypeVar("ConnectionT", bound=Pooled)
+AsyncConnectionT = TypeVar("AsyncConnectionT", bound=AsyncPooled)
+
+
+class _Channel(Generic[ConnectionT]):
+    """What all channels are made of.
 
     Args:
         host: address or name of the endpoint.
@@ -33,13 +50,12 @@ class AsyncChannel:
         max_requests: requests one connection may carry, 0 for no limit.
     """
 
-    __slots__ = ("_host", "_loop", "_pool", "_port")
+    __slots__ = ("_host", "_pool", "_port")
 
     def __init__(self, host: str, port: int, *, idle_timeout: float = 3600, max_requests: int = 0) -> None:
         self._host = host
         self._port = port
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool: Pool[aio.Connection] = Pool(idle_timeout, max_requests)
+        self._pool: Pool[ConnectionT] = Pool(idle_timeout, max_requests)
 
     @property
     def idle(self) -> int:
@@ -50,6 +66,14 @@ class AsyncChannel:
     def busy(self) -> int:
         """Connections at work or being opened."""
         return self._pool.busy
+
+    def close(self) -> None:
+        """Close idle connections now and busy ones when they end. May be called from any thread."""
+        self._pool.close()
+
+
+class _AsyncChannel(_Channel[AsyncConnectionT]):
+    __slots__ = ()
 
     async def send(self, request: Request, timing: Timing) -> AsyncReply:
         """Send a request and wait for the response head.
@@ -66,16 +90,37 @@ class AsyncChannel:
             except WireError as error:
                 if not may_resend(error, request):
                     raise
-        return await (await self._open(timing)).exchange(encoded, timing)
-
-    async def _open(self, timing: Timing) -> aio.Connection:
-        self._loop = asyncio.get_running_loop()
         self._pool.opening()
         try:
-            return await aio.connect(self._host, self._port, timing, self._pool)
+            connection = await self._connect(timing)
         except BaseException:
             self._pool.gone(None)
             raise
+        return await connection.exchange(encoded, timing)
+
+    @abstractmethod
+    async def _connect(self, timing: Timing) -> AsyncConnectionT: ...
+
+
+class AsyncChannel(_AsyncChannel["aio.Connection"]):
+    """Our asyncio connections to one endpoint. Belongs to one event loop.
+
+    Args:
+        host: address or name of the endpoint.
+        port: its port.
+        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
+        max_requests: requests one connection may carry, 0 for no limit.
+    """
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, host: str, port: int, *, idle_timeout: float = 3600, max_requests: int = 0) -> None:
+        super().__init__(host, port, idle_timeout=idle_timeout, max_requests=max_requests)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def _connect(self, timing: Timing) -> aio.Connection:
+        self._loop = asyncio.get_running_loop()
+        return await aio.connect(self._host, self._port, timing, self._pool)
 
     def close(self) -> None:
         """Close idle connections now and busy ones when they end. May be called from any thread."""
@@ -84,3 +129,57 @@ class AsyncChannel:
             self._pool.close()
         else:
             loop.call_soon_threadsafe(self._pool.close)
+
+
+class PortableChannel(_AsyncChannel["portable.Connection"]):
+    """Our connections to one endpoint on any event loop anyio knows. Belongs to one event loop.
+
+    Args:
+        host: address or name of the endpoint.
+        port: its port.
+        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
+        max_requests: requests one connection may carry, 0 for no limit.
+    """
+
+    __slots__ = ()
+
+    async def _connect(self, timing: Timing) -> portable.Connection:
+        from meshlib.wire import portable  # noqa: PLC0415 - only trio pays for anyio
+
+        return await portable.connect(self._host, self._port, timing, self._pool)
+
+
+class SyncChannel(_Channel["blocking.Connection"]):
+    """Our blocking connections to one endpoint, for any number of threads.
+
+    Args:
+        host: address or name of the endpoint.
+        port: its port.
+        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
+        max_requests: requests one connection may carry, 0 for no limit.
+    """
+
+    __slots__ = ()
+
+    def send(self, request: Request, timing: Timing) -> SyncReply:
+        """Send a request and wait for the response head.
+
+        Raises:
+            WireError: no response head came.
+            InvalidRequest: the request can't be written.
+        """
+        encoded = Encoded(request)
+        connection = self._pool.take()
+        if connection is not None:
+            try:
+                return connection.exchange(encoded, timing)
+            except WireError as error:
+                if not may_resend(error, request):
+                    raise
+        self._pool.opening()
+        try:
+            connection = blocking.connect(self._host, self._port, timing, self._pool)
+        except BaseException:
+            self._pool.gone(None)
+            raise
+        return connection.exchange(encoded, timing)

@@ -216,12 +216,16 @@ class Exchange:
         """Whether there is no point in sending more of the request: it is answered, or broken."""
         return self.started or self.failure is not None
 
-    def take(self) -> bytes:
-        """All that came of the body since the last time."""
+    def take(self, limit: int | None = None) -> bytes:
+        """What came of the body since the last time, up to `limit` bytes."""
         chunks = self.chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self.size = 0
+        if limit is not None and len(data) > limit:
+            chunks.append(data[limit:])
+            self.size = len(data) - limit
+            data = data[:limit]
         return data
 
     def fail(self, failure: Failure, problem: str, cause: BaseException | None = None) -> None:

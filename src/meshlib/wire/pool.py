@@ -48,7 +48,8 @@ class Pool(Generic[ConnectionT]):
         self._idle: list[ConnectionT] = []
         self._total = 0
         self._closed = False
-        self._lock = threading.Lock()
+        # Reentrant, for a forgotten body may be collected, and close its connection, while we hold it.
+        self._lock = threading.RLock()
 
     @property
     def idle(self) -> int:
