@@ -1,7 +1,7 @@
 """Make or update the virtual environment for one habit, and print its path. Runs on the standard library alone.
 
 An environment is up to date when a stamp of the habit, or of a larger one, matches pyproject.toml, the Python and the
-places. The stamp is written last, so an interrupted installation is simply done again.
+places. The stamp is written last, so an interrupted installation is done again, from the beginning if need be.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
-
-NO_NOTICE = "--disable-pip-version-check"
 
 # Each habit has all that the one before it has: (extra of the package, dependency groups).
 HABITS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -36,11 +35,20 @@ def main() -> int:
     if not is_current(venv, habit):
         venv.parent.mkdir(parents=True, exist_ok=True)
         with (venv.parent / f"{venv.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however we end
+            wait_for(lock)
             if not is_current(venv, habit):  # somebody else may have made it while we waited
                 make(venv, habit)
     print(venv)
     return 0
+
+
+def wait_for(lock: IO[str]) -> None:
+    """Hold `lock` until it is closed; the kernel releases it however we end."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("Another script is making the environment: waiting for it …")
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def is_current(venv: Path, habit: str) -> bool:
@@ -77,37 +85,52 @@ def python_version(python: Path) -> str | None:
 def make(venv: Path, habit: str) -> None:
     python = venv / "bin" / "python"
     uv = shutil.which("uv")
-    first = python_version(python) is None
+    unfinished = venv / ".meshlib-unfinished"  # there if an installation was killed: who knows what it left
+    first = python_version(python) is None or unfinished.exists()
     doing, how_long = ("Making", "first time: about a minute") if first else ("Updating", "usually seconds")
     say(f"{doing} the environment {venv} ({how_long}) …")
     if first:
         create(venv, uv)
-    elif uv is None and not has_pip(python):
-        run([python, "-m", "ensurepip", "--default-pip"])
     extra, groups = HABITS[habit]
-    installer = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install", NO_NOTICE]
-    run([*installer, "--quiet", "--editable", f".[{extra}]", *requirements(groups)])
+    unfinished.touch()
+    try:
+        install(python, uv, ["--quiet", "--editable", f".[{extra}]", *requirements(groups)])
+    except SystemExit:
+        unfinished.unlink()  # it failed in good order
+        raise
     expected = stamp(venv)
     if expected is None:
         raise SystemExit(fail(f"{python} was made but doesn't run. Remove {venv} and try again."))
+    unfinished.unlink()
     stamp_file(venv, habit).write_text(expected)
     say("The environment is ready.")
 
 
 def create(venv: Path, uv: str | None) -> None:
+    maker = os.path.realpath(sys.executable)  # sys.executable may be in what is removed next
     if venv.exists() and any(venv.iterdir()):
         if not (venv / "pyvenv.cfg").exists():
             text = f"MESHLIB_VENV={venv} is no virtual environment, and not empty: name another directory."
             raise SystemExit(fail(text))
-        say(f"The Python of {venv} doesn't run or is too old: making it anew.")
+        say("What is there doesn't run, is too old or was left unfinished: making it anew.")
         shutil.rmtree(venv)
     if uv:
-        run([uv, "venv", "--quiet", "--python", sys.executable, venv])
+        run([uv, "venv", "--quiet", "--python", maker, venv])
         return
     run(
-        [sys.executable, "-m", "venv", venv],
+        [maker, "-m", "venv", venv],
         hint="On Debian and Ubuntu the package python3-venv is needed. Or install uv.",
     )
+
+
+def install(python: Path, uv: str | None, what: list[str]) -> None:
+    if uv:
+        if succeeds([uv, "pip", "install", "--python", python, *what]):
+            return
+        say("uv could not install it (see above): trying pip.")
+    if not has_pip(python):
+        run([python, "-m", "ensurepip", "--default-pip"])
+    run([python, "-m", "pip", "install", "--disable-pip-version-check", *what])
 
 
 def has_pip(python: Path) -> bool:
@@ -125,11 +148,13 @@ def requirements(groups: tuple[str, ...]) -> list[str]:
 
 
 def run(command: list[str | Path], hint: str = "") -> None:
+    if not succeeds(command):
+        raise SystemExit(fail(f"This failed: {' '.join(map(str, command))}\n{hint}".rstrip()))
+
+
+def succeeds(command: list[str | Path]) -> bool:
     # What an installer says goes to stderr: stdout is the path alone.
-    ended = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
-    if ended.returncode:
-        text = f"This failed with status {ended.returncode}: {' '.join(map(str, command))}\n{hint}".rstrip()
-        raise SystemExit(fail(text))
+    return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode == 0
 
 
 def say(text: str) -> None:

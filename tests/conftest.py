@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import leaks
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("meshlib", deadline=None)
+hypothesis.settings.load_profile("meshlib")
 
 INTEGRATION = Path(__file__).parent / "integration"
 
@@ -23,17 +29,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_leaks() -> Iterator[None]:
     """Fail the test after which a thread, a socket or a task of meshlib is left over."""
     tasks: list[str] = []
-    cancel_all_tasks = asyncio.runners._cancel_all_tasks
+    runners: Any = asyncio.runners
+    cancel_all_tasks = runners._cancel_all_tasks
 
     def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
         tasks.extend(leaks.tasks_of_meshlib(loop))
         cancel_all_tasks(loop)
 
     # asyncio.run cancels what is left in silence: this is the one place to see it.
-    asyncio.runners._cancel_all_tasks = note_and_cancel
+    runners._cancel_all_tasks = note_and_cancel
     before = leaks.held()
     yield
-    asyncio.runners._cancel_all_tasks = cancel_all_tasks
+    runners._cancel_all_tasks = cancel_all_tasks
     left = tasks + leaks.leaked(before)
     if left:
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
