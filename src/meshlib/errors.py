@@ -15,16 +15,16 @@
         ├── ConnectionBroken   UC        the connection broke before the response head
         └── BadResponse        UPE       what came back is not HTTP
 
-The codes are Envoy's response flags where Envoy has one. What a transport raises is, besides, the exception of the HTTP
-client in use that `except` clauses wait for: `for_client` joins the two, so that a `ConnectFailed` raised under httpx is
-an `httpx.ConnectError` and under httpx2 an `httpx2.ConnectError`. A `CircuitOpen` is a
+The codes are Envoy's response flags where Envoy has one. What a transport raises is, besides, the exception of the
+HTTP client in use that `except` clauses wait for: `for_client` joins the two, so that a `ConnectFailed` raised under
+httpx is an `httpx.ConnectError` and under httpx2 an `httpx2.ConnectError`. A `CircuitOpen` is a
 `pybreaker.CircuitBreakerError` too.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
+import types
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -126,7 +126,8 @@ class Evidence(NamedTuple):
     elapsed: float = 0.0
 
     def __str__(self) -> str:
-        lines = [f"host {self.host}, route {self.route or '-'}, cluster {self.cluster or '-'}, configuration {self.version}"]
+        where = f"route {self.route or '-'}, cluster {self.cluster or '-'}"
+        lines = [f"host {self.host}, {where}, configuration {self.version}"]
         lines += [
             f"  {number}. {attempt.kind} to {attempt.endpoint}: {attempt.outcome} after {attempt.seconds * 1000:.0f} ms"
             for number, attempt in enumerate(self.attempts, 1)
@@ -224,15 +225,28 @@ class BadResponse(CallError):
     client_bases = ("RemoteProtocolError",)
 
 
-@functools.cache
 def for_client(error: type[CallError], client: ModuleType) -> type[CallError]:
     """The class to raise under `client` (httpx or httpx2): `error`, and the client's own exception as well."""
+    key = (error, client.__name__)
+    joined = _joined.get(key)
+    if joined is None:
+        joined = _joined[key] = _join(error, client)
+    return joined
+
+
+_joined: dict[tuple[type, str], type[CallError]] = {}
+
+
+def _join(error: type[CallError], client: ModuleType) -> type[CallError]:
     bases: list[type] = [error]
     bases += [getattr(client, name) for name in error.client_bases]
     if issubclass(error, CircuitOpen) and (pybreaker := sys.modules.get("pybreaker")) is not None:
         # The agent imports pybreaker when a circuit breaker is configured; without one nobody can be waiting for it.
         bases.append(pybreaker.CircuitBreakerError)
-    return type(error.__name__, tuple(bases), {"__module__": error.__module__, "__doc__": error.__doc__})
+    joined: type[CallError] = types.new_class(error.__name__, tuple(bases))
+    joined.__module__ = error.__module__
+    joined.__doc__ = error.__doc__
+    return joined
 
 
 def _plain(joined: type) -> type:
@@ -242,4 +256,5 @@ def _plain(joined: type) -> type:
 def _unpickle(name: str, client: str, message: str, evidence: Evidence) -> CallError:
     error: type[CallError] = vars(sys.modules[__name__])[name]
     module = sys.modules.get(client)
-    return (for_client(error, module) if module is not None else error)(message, evidence)
+    kind = for_client(error, module) if module is not None else error
+    return kind(message, evidence)

@@ -6,24 +6,13 @@ touches a socket, a clock or a task; the drivers do.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from meshlib.state.endpoint import EndpointState, Ticket
+from meshlib.policy.outcome import Failure, LocalReply, Outcome
+from meshlib.state.endpoint import EndpointState
 
-__all__ = ["Backoff", "Effect", "Failure", "Flow", "Outcome", "Race", "Send"]
-
-
-class Failure(enum.StrEnum):
-    """Why an attempt brought no response head. The values are the words of `meshlib.errors` and of the logs."""
-
-    CONNECT = "connect-failure"
-    CONNECT_TIMEOUT = "connect-timeout"
-    RESET = "reset"
-    TIMEOUT = "per-try-timeout"
-    PROTOCOL = "protocol-error"
+__all__ = ["Backoff", "Effect", "Failure", "Flow", "LocalReply", "Outcome", "Race", "Send"]
 
 
 class Send:
@@ -70,41 +59,6 @@ class Race:
         self.second = second
 
 
-class Outcome:
-    """What came back from one attempt: a response head, or a failure.
-
-    Attributes:
-        status: the HTTP status, 0 when there is no response.
-        failure: why there is no response, None when there is one.
-        error: the exception that says more, for `__cause__`.
-        sent: whether any byte of the request may have reached the endpoint.
-        retry_after: the text of the `Retry-After` header, or None.
-        response: the driver's own object for the response; opaque to the flow.
-        ticket: released when the response's body ends; None when nothing was sent.
-        good: whether the attempt counted as a success.
-    """
-
-    __slots__ = ("error", "failure", "good", "response", "retry_after", "sent", "status", "ticket")
-
-    def __init__(
-        self,
-        status: int = 0,
-        *,
-        failure: Failure | None = None,
-        error: BaseException | None = None,
-        sent: bool = True,
-        retry_after: str | None = None,
-        response: Any = None,
-    ) -> None:
-        self.status = status
-        self.failure = failure
-        self.error = error
-        self.sent = sent
-        self.retry_after = retry_after
-        self.response = response
-        self.ticket: Ticket | None = None
-        self.good = False
-
-
 Effect = Send | Backoff | Race
-Flow = Generator[Effect, Outcome | None, Outcome]
+Flow = Generator[Effect, Any, Outcome]
+"""A Send or a Race is answered with its Outcome, a Backoff with nothing."""

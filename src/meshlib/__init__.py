@@ -1,0 +1,85 @@
+"""meshlib: a service mesh that lives inside a Python process.
+
+    import meshlib
+
+    async with meshlib.AsyncClient() as client:
+        reply = await client.get("http://reviews/42")
+
+Names are imported when they are first used, so that `import meshlib` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshlib.client import AsyncClient, Client
+    from meshlib.context import deadline, remaining
+    from meshlib.errors import (
+        AttemptTimeout,
+        BadResponse,
+        CallError,
+        CircuitOpen,
+        ConnectFailed,
+        ConnectionBroken,
+        DeadlineExceeded,
+        InvalidDocuments,
+        MeshError,
+        NoEndpoints,
+        Overflow,
+        RegistryError,
+        SettingsError,
+        UnknownHost,
+    )
+    from meshlib.inbound.asgi import ASGIMiddleware
+    from meshlib.inbound.wsgi import WSGIMiddleware
+    from meshlib.mesh import Mesh, default_mesh
+
+__all__ = [
+    "ASGIMiddleware",
+    "AsyncClient",
+    "AttemptTimeout",
+    "BadResponse",
+    "CallError",
+    "CircuitOpen",
+    "Client",
+    "ConnectFailed",
+    "ConnectionBroken",
+    "DeadlineExceeded",
+    "InvalidDocuments",
+    "Mesh",
+    "MeshError",
+    "NoEndpoints",
+    "Overflow",
+    "RegistryError",
+    "SettingsError",
+    "UnknownHost",
+    "WSGIMiddleware",
+    "deadline",
+    "default_mesh",
+    "remaining",
+]
+
+_ROOMS = {
+    "ASGIMiddleware": "inbound.asgi",
+    "AsyncClient": "client",
+    "Client": "client",
+    "Mesh": "mesh",
+    "WSGIMiddleware": "inbound.wsgi",
+    "deadline": "context",
+    "default_mesh": "mesh",
+    "remaining": "context",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'meshlib' has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"meshlib.{_ROOMS.get(name, 'errors')}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

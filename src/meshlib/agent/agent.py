@@ -1,0 +1,161 @@
+"""The agent: watches the registry, publishes plans, keeps us registered, keeps the last good configuration on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from meshlib.agent.configuration import Configuration
+from meshlib.agent.lastgood import LastGood
+from meshlib.agent.leases import Registration
+from meshlib.agent.thread import LoopThread
+from meshlib.errors import RegistryError
+from meshlib.plan.snapshot import Snapshot
+from meshlib.registries.base import Instance, Registry, Update
+
+__all__ = ["Agent"]
+
+log = logging.getLogger("meshlib.agent")
+
+FIRST_UPDATE_WAIT = 2.0
+"""Seconds a registry that says nothing at all is waited for before the last good configuration is used."""
+
+RESTART_WAIT = 1.0
+"""Seconds before a watch that failed in a way nobody foresaw is begun again."""
+
+
+class Agent:
+    """Everything that happens beside the calls, on one thread. Its methods may be called from any thread.
+
+    Args:
+        registry: makes the registry, on the agent's thread.
+        publish: compiles a snapshot and puts the plan in force.
+        last_good: where the last good configuration is kept.
+        strict: see `Configuration`.
+    """
+
+    def __init__(
+        self,
+        registry: Callable[[], Registry],
+        publish: Callable[[Snapshot], None],
+        last_good: LastGood,
+        *,
+        strict: bool = False,
+    ) -> None:
+        self.configuration = Configuration(publish, strict=strict)
+        self.published = threading.Event()
+        self.from_disk = False
+        self._make_registry = registry
+        self._registry: Registry | None = None
+        self._last_good = last_good
+        self._registrations: list[Registration] = []
+        self._revisit: asyncio.TimerHandle | None = None
+        self._saved = ""
+        self._thread = LoopThread("meshlib-agent")
+        self._main = self._thread.submit(self._run())
+
+    async def _run(self) -> None:
+        registry = self._registry = self._make_registry()
+        waiting = asyncio.get_running_loop().call_later(FIRST_UPDATE_WAIT, self._fall_back)
+        try:
+            while True:
+                try:
+                    async for said in registry.watch():
+                        self._take(said)
+                except Exception as error:
+                    log.exception("watching %s failed and is begun again", registry.url)
+                    self._take(RegistryError(registry.url, f"watching failed: {error!r}"))
+                await asyncio.sleep(RESTART_WAIT)
+        finally:
+            waiting.cancel()
+            if self._revisit is not None:
+                self._revisit.cancel()
+
+    def _take(self, said: Update | RegistryError) -> None:
+        again = self.configuration.take(said, time.monotonic())
+        if isinstance(said, RegistryError):
+            self._fall_back()
+        else:
+            self.from_disk = False
+        self._after(again)
+
+    def _fall_back(self) -> None:
+        """Use what is on disk, if nothing is in force yet."""
+        if self.configuration.published:
+            return
+        update = self._last_good.load()
+        trouble = self.configuration.trouble
+        if update is None:
+            log.error("there is no configuration: the registry is away and nothing is on disk; it is waited for")
+            self.published.set()
+            return
+        log.warning("started with the last good configuration of %s", self._last_good.path)
+        self._saved = update.version
+        self.from_disk = True
+        again = self.configuration.take(update, time.monotonic())
+        self.configuration.trouble = trouble
+        self._after(again)
+
+    def _after(self, again: float | None) -> None:
+        if self._revisit is not None:
+            self._revisit.cancel()
+            self._revisit = None
+        if again is not None:
+            self._revisit = asyncio.get_running_loop().call_later(again, self._look_again)
+        if self.configuration.published:
+            self.published.set()
+            update = self.configuration.update
+            if update is not None and update.version != self._saved and self.configuration.invalid is None:
+                self._saved = update.version
+                self._last_good.save(update)
+
+    def _look_again(self) -> None:
+        self._revisit = None
+        self._after(self.configuration.revisit(time.monotonic()))
+
+    def register(self, instance: Instance) -> concurrent.futures.Future[Registration]:
+        """Keep `instance` registered from now on; the future is done when the work has begun."""
+
+        async def begin() -> Registration:
+            while self._registry is None:
+                await asyncio.sleep(0)
+            registration = Registration(self._registry, instance)
+            self._registrations.append(registration)
+            return registration
+
+        return self._thread.submit(begin())
+
+    def withdraw(self) -> concurrent.futures.Future[None]:
+        """Withdraw everything that is registered."""
+
+        async def end() -> None:
+            leaving, self._registrations = self._registrations, []
+            for registration in leaving:
+                await registration.withdraw()
+
+        return self._thread.submit(end())
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """What is being kept registered."""
+        return tuple(self._registrations)
+
+    def close(self, timeout: float) -> None:
+        """Withdraw, let go of the registry, end the thread; at most `timeout` seconds for each."""
+
+        async def end() -> None:
+            self._main.cancel()
+            for registration in self._registrations:
+                await registration.withdraw()
+            if self._registry is not None:
+                await self._registry.aclose()
+
+        try:
+            self._thread.submit(end()).result(timeout)
+        except TimeoutError:
+            log.warning("the agent didn't end within %.1f s; its registrations will expire", timeout)
+        self._thread.stop(timeout)

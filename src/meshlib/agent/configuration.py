@@ -1,0 +1,150 @@
+"""From what the registry says to the plan in force: the one writer.
+
+Registry update → decode → unchanged? stop → compile against the states → publish by one store. On any failure the last
+good plan serves on, and the error and its age are visible.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from meshlib.errors import InvalidDocuments, RegistryError
+from meshlib.plan.snapshot import Snapshot
+from meshlib.registries.base import Instance, Update
+from meshlib.resources import FieldNote, Resource, Source, load
+
+__all__ = ["SUSPECT_FOR", "Configuration", "Trouble"]
+
+log = logging.getLogger("meshlib.agent")
+
+SUSPECT_FOR = 30.0
+"""Seconds the last endpoints of a service are kept when it suddenly has none: that is suspect, and costs little."""
+
+
+class Trouble(NamedTuple):
+    """What is wrong with the configuration.
+
+    Attributes:
+        error: what happened.
+        since: monotonic seconds at which it began.
+    """
+
+    error: Exception
+    since: float
+
+
+class Configuration:
+    """Takes in what a registry says and publishes snapshots. Not thread-safe: the agent's thread only.
+
+    Args:
+        publish: compiles a snapshot and puts the plan in force.
+        strict: refuse documents with fields that are approximated or ignored.
+
+    Attributes:
+        update: the last update that went in force without a problem, to be kept on disk.
+        notes: fields approximated or ignored, by path.
+        trouble: with the registry, or None.
+        invalid: with the documents, or None.
+        changed_at: monotonic seconds at which the plan in force was published.
+    """
+
+    def __init__(self, publish: Callable[[Snapshot], None], *, strict: bool = False) -> None:
+        self._publish = publish
+        self._strict = strict
+        self._resources: tuple[Resource, ...] = ()
+        self._good_sources: tuple[Source, ...] = ()
+        self._sources: tuple[Source, ...] | None = None
+        self._seen: Update | None = None
+        self._served: dict[tuple[str, str], tuple[Instance, ...]] = {}
+        self._suspects: dict[tuple[str, str], float] = {}
+        self.update: Update | None = None
+        self.notes: tuple[FieldNote, ...] = ()
+        self.trouble: Trouble | None = None
+        self.invalid: Trouble | None = None
+        self.changed_at: float | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether any plan is in force."""
+        return self.changed_at is not None
+
+    def take(self, said: Update | RegistryError, now: float) -> float | None:
+        """Take in one item of a registry's `watch`.
+
+        Args:
+            said: a snapshot or an error.
+            now: monotonic seconds.
+
+        Returns:
+            Seconds after which `revisit` should be called, or None.
+        """
+        if isinstance(said, RegistryError):
+            if self.trouble is None:
+                log.warning("the registry is away, the last good configuration stays in force: %s", said)
+            since = self.trouble.since if self.trouble is not None else now
+            self.trouble = Trouble(said, since)
+            return None
+        if self.trouble is not None:
+            log.info("the registry is back after %.1f s", now - self.trouble.since)
+            self.trouble = None
+        self._seen = said
+        if said.sources != self._sources:
+            self._decode(said.sources, now)
+        return self._put_in_force(now)
+
+    def revisit(self, now: float) -> float | None:
+        """Let go of suspect endpoints whose time is over; answers as `take` does."""
+        return self._put_in_force(now) if self._seen is not None else None
+
+    def _decode(self, sources: tuple[Source, ...], now: float) -> None:
+        """Adopt the documents if all of them are good; else the old ones stay."""
+        self._sources = sources
+        loaded = load(sources, strict=self._strict)
+        if loaded.problems:
+            error = InvalidDocuments(loaded.problems)
+            log.error("the documents can't be applied, the old ones stay in force:\n%s", error)
+            self.invalid = Trouble(error, self.invalid.since if self.invalid is not None else now)
+            return
+        self.invalid = None
+        self._resources, self._good_sources, self.notes = loaded.resources, sources, loaded.notes
+
+    def _put_in_force(self, now: float) -> float | None:
+        seen = self._seen
+        if seen is None:
+            return None
+        instances, again = self._plausible(seen.instances, now)
+        version = seen.version if self.invalid is None else f"{seen.version}+old-documents"
+        try:
+            self._publish(Snapshot(instances, self._resources, version))
+        except Exception as error:
+            log.exception("the configuration %s can't be compiled, the old one stays in force", version)
+            self.invalid = Trouble(error, now)
+            return again
+        self.changed_at = now
+        self.update = Update(instances, self._good_sources, version)
+        return again
+
+    def _plausible(self, instances: tuple[Instance, ...], now: float) -> tuple[tuple[Instance, ...], float | None]:
+        """The instances, and for services that suddenly have none the last ones for a while."""
+        services: dict[tuple[str, str], tuple[Instance, ...]] = {}
+        for instance in instances:
+            key = (instance.namespace, instance.service)
+            services[key] = (*services.get(key, ()), instance)
+        kept: list[Instance] = []
+        for key, last in self._served.items():
+            if key in services:
+                self._suspects.pop(key, None)
+                continue
+            if key not in self._suspects:
+                log.warning("%s/%s has no endpoint any more; its last %d are kept for %d s", *key, len(last), SUSPECT_FOR)
+            since = self._suspects.setdefault(key, now)
+            if now - since < SUSPECT_FOR:
+                services[key] = last
+                kept += last
+        for key in [key for key in self._suspects if key not in services]:
+            del self._suspects[key]
+        self._served = services
+        waits = [since + SUSPECT_FOR - now for since in self._suspects.values()]
+        return (*instances, *kept), max(0.0, min(waits)) if waits else None

@@ -1,0 +1,102 @@
+"""One call: what the flow knows of it, and the record of what became of it."""
+
+from __future__ import annotations
+
+from meshlib.errors import Attempt, Evidence
+from meshlib.plan.cluster import Cluster
+from meshlib.plan.route import HeaderOps, RoutePlan
+
+__all__ = ["REPLAY_LIMIT", "Body", "Call"]
+
+REPLAY_LIMIT = 65536
+"""Bytes; a larger body is never sent again (Linkerd)."""
+
+
+class Body:
+    """The request's body, as far as sending it again is concerned.
+
+    Attributes:
+        buffered: its size in bytes where it is all there, None for a stream.
+        touched: whether a stream was begun.
+    """
+
+    __slots__ = ("buffered", "touched")
+
+    def __init__(self, buffered: int | None) -> None:
+        self.buffered = buffered
+        self.touched = False
+
+    def replayable(self) -> bool:
+        """Whether it can be sent from its start."""
+        return not self.touched if self.buffered is None else self.buffered <= REPLAY_LIMIT
+
+
+EMPTY_BODY = Body(0)
+
+
+class Call:
+    """One request by the user. After it has ended this is the record of it.
+
+    Attributes:
+        host: the logical host, as the caller wrote it.
+        idempotent: whether sending it twice does no harm.
+        body: see `Body`.
+        started: monotonic seconds.
+        deadline: monotonic seconds; None: none.
+        bounds_body: whether the deadline holds for the response's body too.
+        version: of the plan it was routed by.
+        route, cluster: where it went; None until it is decided.
+        cluster_headers: the header changes of the weighted destination chosen.
+        attempts: so far.
+    """
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "bounds_body",
+        "cluster",
+        "cluster_headers",
+        "deadline",
+        "host",
+        "idempotent",
+        "route",
+        "started",
+        "version",
+    )
+
+    def __init__(
+        self,
+        host: str,
+        started: float,
+        *,
+        idempotent: bool = True,
+        body: Body = EMPTY_BODY,
+        deadline: float | None = None,
+        version: str = "",
+    ) -> None:
+        self.host = host
+        self.started = started
+        self.idempotent = idempotent
+        self.body = body
+        self.deadline = deadline
+        self.bounds_body = deadline is not None
+        self.version = version
+        self.route: RoutePlan | None = None
+        self.cluster: Cluster | None = None
+        self.cluster_headers: HeaderOps | None = None
+        self.attempts: list[Attempt] = []
+
+    def replayable(self) -> bool:
+        """Whether the body can be sent from its start."""
+        return self.body.replayable()
+
+    def evidence(self, now: float) -> Evidence:
+        """The record as it is shown to people, at `now`."""
+        return Evidence(
+            self.host,
+            self.route.name if self.route else "",
+            self.cluster.name if self.cluster else "",
+            tuple(self.attempts),
+            self.version,
+            now - self.started,
+        )

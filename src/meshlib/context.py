@@ -1,0 +1,76 @@
+"""What travels from an inbound request to the outbound calls made while serving it.
+
+The middleware sets it, the transports read it, and a caller may tighten the deadline by hand:
+
+    with meshlib.deadline(0.5):
+        reply = await client.get("http://reviews/42")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import NamedTuple
+
+__all__ = ["ATTEMPT_HEADER", "DEADLINE_HEADER", "INHERITED", "PASSED_ON", "Inherited", "deadline", "remaining"]
+
+DEADLINE_HEADER = b"x-envoy-expected-rq-timeout-ms"
+"""Milliseconds the caller will wait: relative, so that two machines' clocks need not agree (Envoy's router sets it)."""
+
+ATTEMPT_HEADER = b"x-envoy-attempt-count"
+"""Which attempt of a call this is; sent from the second on (Envoy's header)."""
+
+PASSED_ON = frozenset(
+    (
+        b"traceparent", b"tracestate", b"baggage", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid",
+        b"x-b3-sampled", b"x-b3-flags", b"x-request-id",
+    )
+)  # fmt: skip
+"""The headers that carry a trace; those that Istio asks applications to pass on."""
+
+
+class Inherited(NamedTuple):
+    """What an outbound call inherits.
+
+    Attributes:
+        deadline: monotonic seconds; None: none.
+        attempt: which attempt of its caller's call is being served; 1 is the first.
+        trace: the headers that carry the trace.
+    """
+
+    deadline: float | None = None
+    attempt: int = 1
+    trace: tuple[tuple[bytes, bytes], ...] = ()
+
+
+INHERITED: ContextVar[Inherited] = ContextVar("meshlib.inherited", default=Inherited())
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Bound every call made inside: all of them together spend `seconds` from now. It can tighten, never loosen.
+
+    Example:
+        >>> with deadline(0.5):
+        ...     remaining() <= 0.5
+        True
+    """
+    if not seconds > 0:
+        raise ValueError(f"deadline is {seconds!r} seconds; a number above 0 is expected")
+    inherited = INHERITED.get()
+    ends = time.monotonic() + seconds
+    if inherited.deadline is not None:
+        ends = min(ends, inherited.deadline)
+    token = INHERITED.set(inherited._replace(deadline=ends))
+    try:
+        yield
+    finally:
+        INHERITED.reset(token)
+
+
+def remaining() -> float | None:
+    """Seconds left of the deadline in force here, 0.0 when it has run out, None when there is none."""
+    ends = INHERITED.get().deadline
+    return None if ends is None else max(0.0, ends - time.monotonic())

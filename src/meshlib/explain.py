@@ -1,0 +1,218 @@
+"""Why a call would go where it goes: every rule that was a candidate, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from meshlib.plan.cluster import Cluster
+from meshlib.plan.plan import Plan
+from meshlib.plan.route import RoutePlan
+from meshlib.policy.match import HeadView
+from meshlib.policy.retry import IDEMPOTENT_METHODS
+from meshlib.state.breaker import BreakerState
+from meshlib.state.endpoint import EndpointState
+
+__all__ = ["Candidate", "ClusterView", "EndpointView", "Explanation", "explain"]
+
+
+class Candidate(NamedTuple):
+    """A route that was looked at: whether it was taken, and of each of its matches what failed."""
+
+    route: str
+    origin: str
+    taken: bool
+    failed: tuple[str, ...]
+
+
+class EndpointView(NamedTuple):
+    """An endpoint as the picker sees it; `excluded` says why it isn't available, "" when it is."""
+
+    address: str
+    weight: int
+    active: int
+    cost: float
+    excluded: str
+
+
+class ClusterView(NamedTuple):
+    """A share of the split."""
+
+    name: str
+    share: float
+    balancer: str
+    breaker: str
+    panic: bool
+    endpoints: tuple[EndpointView, ...]
+    total: int
+
+
+class Explanation(NamedTuple):
+    """What `mesh.explain` found. `str()` is the readable form.
+
+    Attributes:
+        method, url: as asked.
+        version: of the configuration in force.
+        host: the virtual host, "" when the mesh doesn't know the URL's host.
+        candidates: routes looked at, in order, up to the one taken.
+        answer: what happens: `forward`, `redirect 301`, `direct response 200`, `no route (404)`, `pass through`, `refuse`.
+        clusters: where it can go.
+        plan: deadline, retries, faults and the like, in words.
+    """
+
+    method: str
+    url: str
+    version: str
+    host: str
+    candidates: tuple[Candidate, ...]
+    answer: str
+    clusters: tuple[ClusterView, ...]
+    plan: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.method} {self.url}   (configuration {self.version})"
+        if not self.host:
+            yield f"the mesh doesn't know this host → {self.answer}"
+            return
+        yield f"host      {self.host}"
+        for candidate in self.candidates:
+            mark = "✓" if candidate.taken else "✗"
+            origin = f"   {candidate.origin}" if candidate.origin else ""
+            yield f"route   {mark} {candidate.route}{origin}"
+            for failed in candidate.failed:
+                yield f"            {failed}"
+        yield f"answer    {self.answer}"
+        for line in self.plan:
+            yield f"          {line}"
+        for cluster in self.clusters:
+            yield from _cluster_lines(cluster)
+
+
+def _cluster_lines(cluster: ClusterView) -> Iterator[str]:
+    notes = [cluster.balancer, f"{len(cluster.endpoints)} of {cluster.total} endpoints"]
+    notes += [f"breaker {cluster.breaker}"] if cluster.breaker else []
+    notes += ["PANIC: health is ignored"] if cluster.panic else []
+    yield f"cluster   {cluster.share:5.1f} %  {cluster.name}   ({', '.join(notes)})"
+    for endpoint in cluster.endpoints:
+        why = f"   excluded: {endpoint.excluded}" if endpoint.excluded else ""
+        figures = f"weight {endpoint.weight}  in flight {endpoint.active}  cost {endpoint.cost:.4g}"
+        yield f"            {endpoint.address:24} {figures}{why}"
+
+
+class _Headers:
+    """Case-insensitive look-up in what the user gave."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = {name.lower(): value for name, value in headers.items()}
+
+    def get(self, name: str) -> str | None:
+        return self._headers.get(name.lower())
+
+
+def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: float) -> Explanation:
+    """Explain one request by the plan in force.
+
+    Args:
+        plan: in force.
+        method: of the request.
+        url: absolute.
+        headers: of the request.
+        now: monotonic seconds.
+
+    Raises:
+        ValueError: the URL is not absolute.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.hostname:
+        raise ValueError(f"{url!r} is not an absolute URL; write it as the client would get it, e.g. http://reviews/42")
+    method = method.upper()
+    virtual = plan.host(parts.hostname, parts.port)
+    if virtual is None:
+        answer = "pass through" if plan.allow_any else "refuse (MESHLIB_OUTBOUND is registry-only)"
+        return Explanation(method, url, plan.version, "", (), answer, (), ())
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    view = _Headers(headers)
+    head = HeadView(method, target, view.get("host") or parts.netloc.rpartition("@")[2], view)
+    candidates: list[Candidate] = []
+    taken: RoutePlan | None = None
+    for route in virtual.routes:
+        failed = () if route.matching(head) is not None else tuple(_failures(route, head))
+        candidates.append(Candidate(route.name, route.origin, not failed, failed))
+        if not failed:
+            taken = route
+            break
+    clusters = tuple(_clusters(taken, now)) if taken is not None else ()
+    return Explanation(
+        method, url, plan.version, virtual.host, tuple(candidates), _answer(taken), clusters,
+        tuple(_plan_lines(taken, method, view)) if taken is not None else (),
+    )  # fmt: skip
+
+
+def _failures(route: RoutePlan, head: HeadView) -> Iterator[str]:
+    for number, match in enumerate(route.matches, 1):
+        missed = [predicate.says for predicate in match.predicates if not predicate.holds(head)]
+        yield f"match {number}: {' and '.join(missed)} didn't hold"
+
+
+def _answer(route: RoutePlan | None) -> str:
+    if route is None:
+        return "no route matches (404)"
+    if route.direct is not None:
+        return f"direct response {route.direct.status}"
+    if route.redirect is not None:
+        return f"redirect {route.redirect.status} to {route.redirect.authority or ''}{route.redirect.uri or ''}"
+    return "forward"
+
+
+def _plan_lines(route: RoutePlan, method: str, headers: _Headers) -> Iterator[str]:
+    if not route.split.clusters:
+        return
+    covers = "the whole response" if route.explicit else "up to the response head"
+    yield f"deadline {route.timeout:g} s, {covers}" if route.timeout is not None else "no deadline of its own"
+    if route.retry is None:
+        yield "no retries"
+    else:
+        per_try = f", {route.retry.per_try_timeout:g} s each" if route.retry.per_try_timeout is not None else ""
+        yield f"up to {route.retry.attempts} retries on {route.retry.words}{per_try}"
+        if method not in IDEMPOTENT_METHODS and headers.get("idempotency-key") is None:
+            yield f"{method} is not idempotent: retried only if nothing was sent, unless it has an Idempotency-Key"
+    fault = route.fault
+    if fault is not None and fault.delay_share:
+        yield f"fault: {fault.delay_share:.0%} of calls wait {fault.delay:g} s"
+    if fault is not None and fault.abort_share:
+        yield f"fault: {fault.abort_share:.0%} of calls are answered {fault.abort_status}"
+    for rewrite in route.rewrites[:1]:
+        yield f"rewrite: uri {rewrite.uri or 'kept'}, authority {rewrite.authority or 'kept'}"
+    hedge = route.split.clusters[0].hedge
+    if hedge is not None:
+        when = f"{hedge.delay:g} s" if hedge.delay is not None else f"the p{hedge.percentile:g} of latency"
+        yield f"hedge after {when}, at most {hedge.budget.percent:g} % of calls"
+
+
+def _clusters(route: RoutePlan, now: float) -> Iterator[ClusterView]:
+    total = sum(route.split.weights)
+    for cluster, weight in zip(route.split.clusters, route.split.weights, strict=True):
+        picker = cluster.picker
+        state = cluster.state.breaker.state
+        breaker = state.value if cluster.breaker is not None or state is not BreakerState.CLOSED else ""
+        endpoints = tuple(_endpoint(cluster, endpoint, now) for endpoint in cluster.endpoints)
+        panic = bool(endpoints) and picker.panicking(now)
+        yield ClusterView(
+            cluster.name, 100.0 * weight / total, picker.name, breaker, panic, endpoints, cluster.total
+        )
+
+
+def _endpoint(cluster: Cluster, endpoint: EndpointState, now: float) -> EndpointView:
+    picker = cluster.picker
+    excluded = ""
+    if endpoint not in picker.healthy:
+        excluded = "unhealthy by the registry's word"
+    elif endpoint.ejected_until > now:
+        excluded = f"ejected for another {endpoint.ejected_until - now:.1f} s"
+    return EndpointView(
+        endpoint.address, picker.weights[endpoint], endpoint.active, picker.cost(endpoint, now), excluded
+    )

@@ -1,0 +1,301 @@
+"""The mesh: the one object an application holds."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from meshlib.agent.agent import Agent
+from meshlib.agent.lastgood import LastGood
+from meshlib.errors import SettingsError
+from meshlib.plan.compile import compile_plan
+from meshlib.plan.plan import Plan
+from meshlib.plan.snapshot import Snapshot
+from meshlib.registries import open_registry
+from meshlib.registries.base import Instance, Registry
+from meshlib.settings import parse_address, settings_from
+from meshlib.state.store import StateStore
+from meshlib.status import Status, status_of
+
+if TYPE_CHECKING:
+    from meshlib.explain import Explanation
+
+__all__ = ["Mesh", "default_mesh"]
+
+log = logging.getLogger("meshlib")
+
+OPEN_WAIT = 5.0
+"""Seconds the first call waits for the first configuration."""
+
+CLOSE_WAIT = 2.0
+
+
+class Mesh:
+    """A service mesh inside this process. Thread-safe; one serves any number of clients, loops and threads.
+
+    Nothing happens until it is used: the first call (or `open`) starts the agent's thread and waits for the first
+    configuration. Without `close` the process still ends cleanly.
+
+    Args:
+        registry: URL, or a registry object; MESHLIB_REGISTRY.
+        service: this service's name; MESHLIB_SERVICE.
+        namespace: MESHLIB_NAMESPACE.
+        address: `host:port` others reach this service at; MESHLIB_ADDRESS.
+        labels: MESHLIB_LABELS.
+        locality: `region/zone/subzone`; MESHLIB_LOCALITY.
+        outbound: `allow-any` or `registry-only`; MESHLIB_OUTBOUND.
+        state_dir: MESHLIB_STATE_DIR.
+        strict: refuse documents with fields that are only approximated or ignored.
+
+    Raises:
+        SettingsError: a value is not allowed.
+
+    Example:
+        >>> mesh = Mesh(registry="file:///etc/mesh")                                # doctest: +SKIP
+        >>> client = httpx.Client(transport=mesh.transport())                       # doctest: +SKIP
+        >>> client.get("http://reviews/42")                                         # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        registry: str | Registry | None = None,
+        *,
+        service: str | None = None,
+        namespace: str | None = None,
+        address: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        locality: str | None = None,
+        outbound: str | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        strict: bool = False,
+    ) -> None:
+        given = registry if registry is None or isinstance(registry, str) else registry.url
+        self.settings = settings_from(
+            service=service,
+            namespace=namespace,
+            registry=given,
+            address=address,
+            labels=labels,
+            locality=locality,
+            outbound=outbound,
+            state_dir=state_dir,
+        )
+        self._registry = registry if registry is not None and not isinstance(registry, str) else None
+        if self._registry is None:
+            open_registry(self.settings.registry)  # a wrong URL is an error now, not at the first call
+        self._strict = strict
+        self.plan: Plan | None = None
+        """In force now; None before the first is there, and in a forked child until it is needed."""
+        self._snapshot: Snapshot | None = None
+        self._store = StateStore()
+        self._agent: Agent | None = None
+        self._lock = threading.Lock()
+        self._served: tuple[str, int] | None = None
+        _meshes.add(self)
+
+    def __repr__(self) -> str:
+        version = self.plan.version if self.plan is not None else "not open"
+        return f"<Mesh {self.settings.registry} namespace={self.settings.namespace} {version}>"
+
+    def open(self) -> Self:
+        """Start, and wait at most 5 s for the first configuration. Calling it is optional."""
+        self.ready()
+        return self
+
+    def ready(self) -> Plan:
+        """The plan in force; starts the agent if need be."""
+        agent = self._started()
+        plan = self.plan
+        if plan is None:
+            agent.published.wait(OPEN_WAIT)
+            plan = self.plan
+        # Without any configuration every host is outside the mesh; `status` and the log say why.
+        return plan if plan is not None else Plan("none", {}, (), {}, allow_any=self._allow_any)
+
+    async def aready(self) -> Plan:
+        """`ready` without blocking the event loop."""
+        import anyio.to_thread
+
+        return await anyio.to_thread.run_sync(self.ready)
+
+    def _started(self) -> Agent:
+        with self._lock:
+            if self._agent is None:
+                if self._snapshot is not None:
+                    self._publish(self._snapshot)
+                settings = self.settings
+                last_good = LastGood(settings.state_dir, settings.registry, settings.namespace)
+                self._agent = Agent(self._make_registry, self._publish, last_good, strict=self._strict)
+                if self._served is not None:
+                    self._announce(self._agent, *self._served)
+            return self._agent
+
+    def _make_registry(self) -> Registry:
+        return self._registry if self._registry is not None else open_registry(self.settings.registry)
+
+    @property
+    def _allow_any(self) -> bool:
+        return self.settings.outbound == "allow-any"
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        now = time.monotonic()
+        namespace = self.settings.namespace
+        plan = compile_plan(snapshot, namespace, self._store, now, random.random, allow_any=self._allow_any)
+        self._snapshot = snapshot
+        self.plan = plan
+
+    def close(self) -> None:
+        """Withdraw, stop the agent, forget the plan. Using the mesh again opens it again."""
+        with self._lock:
+            agent, self._agent = self._agent, None
+            self.plan = self._snapshot = None
+            self._served = None
+        if agent is not None:
+            agent.close(CLOSE_WAIT)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await self.aready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import anyio
+
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close)
+
+    def serve(self, address: str | tuple[str, int] | None = None) -> None:
+        """Register this service from now on; it is kept registered until `withdraw` or the end of the process.
+
+        Args:
+            address: `host:port` others reach us at; without it MESHLIB_ADDRESS.
+
+        Raises:
+            SettingsError: there is no service name, or no address.
+        """
+        settings = self.settings
+        if isinstance(address, str):
+            address = parse_address(address, "address")
+        found = settings.address or address
+        if settings.service is None:
+            raise SettingsError("MESHLIB_SERVICE is not set: a service needs a name to be registered by")
+        if found is None:
+            raise SettingsError("MESHLIB_ADDRESS is not set, and no address was given to register")
+        agent = self._started()
+        with self._lock:
+            self._served = found
+            self._announce(agent, *found)
+
+    def _announce(self, agent: Agent, host: str, port: int) -> None:
+        settings = self.settings
+        agent.register(
+            Instance(
+                service=settings.service or "",
+                host=host,
+                port=port,
+                namespace=settings.namespace,
+                labels=settings.labels,
+                locality=settings.locality,
+            )
+        )
+
+    def withdraw(self) -> None:
+        """Take this service out of the registry; calls already on their way to it are still welcome."""
+        with self._lock:
+            agent, self._served = self._agent, None
+        if agent is not None:
+            agent.withdraw().result(CLOSE_WAIT)
+
+    def transport(self, client: ModuleType | None = None, **options: Any) -> Any:
+        """A transport for `httpx.Client`, or for the client of `client` (httpx2).
+
+        Args:
+            client: the module; httpx by default.
+            options: `http2`, `verify` and `trust_env`, as for httpx; anything else goes to the client's own transport,
+                which serves the hosts outside the mesh.
+        """
+        return self._transport(client, "sync", options)
+
+    def async_transport(self, client: ModuleType | None = None, **options: Any) -> Any:
+        """A transport for `httpx.AsyncClient`, or for the async client of `client` (httpx2); see `transport`."""
+        return self._transport(client, "asynchronous", options)
+
+    def _transport(self, client: ModuleType | None, kind: str, options: dict[str, Any]) -> Any:
+        from meshlib.wire.transport import Options, transports
+
+        if client is None:
+            import httpx
+
+            client = httpx
+        known = {name: options.pop(name) for name in ("http2", "verify", "trust_env") if name in options}
+        return getattr(transports(client), kind)(self, Options(**known, extra=tuple(options.items())))
+
+    def explain(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Explanation:
+        """Why a request would go where it goes; nothing is sent.
+
+        Args:
+            method: of the request.
+            url: as it would be given to the client.
+            headers: of the request.
+        """
+        from meshlib.explain import explain
+
+        return explain(self.ready(), method, url, headers or {}, time.monotonic())
+
+    def status(self) -> Status:
+        """What is in force, how old it is, and what is wrong."""
+        return status_of(self.settings, self.plan, self._agent, time.monotonic())
+
+    def _after_fork(self) -> None:
+        """In a child: the agent's thread is gone, its locks may be held, and what is in flight is the parent's."""
+        self._lock = threading.Lock()
+        self._agent = None
+        self._served = None
+        self._store = StateStore()
+        self.plan = None
+
+
+_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
+_default: Mesh | None = None
+_default_lock = threading.Lock()
+
+
+def default_mesh() -> Mesh:
+    """The mesh that clients and middleware share when they are given none: settings from MESHLIB_* variables."""
+    global _default  # noqa: PLW0603 - one for each process is the point
+    with _default_lock:
+        if _default is None:
+            _default = Mesh()
+        return _default
+
+
+def _after_fork() -> None:
+    global _default_lock  # noqa: PLW0603 - the parent's may be held
+    _default_lock = threading.Lock()
+    for mesh in list(_meshes):
+        mesh._after_fork()
+
+
+def _at_exit() -> None:
+    for mesh in list(_meshes):
+        mesh.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

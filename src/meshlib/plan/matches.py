@@ -1,0 +1,57 @@
+"""Compiling a VirtualService's `match` into predicates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from meshlib.policy.match import HeadView, Match, Predicate, Test, string_test
+from meshlib.resources import HTTPMatchRequest, StringMatch
+
+__all__ = ["compile_match"]
+
+
+def compile_match(match: HTTPMatchRequest) -> Match:
+    """All conditions of one entry; they must hold together."""
+    return Match(tuple(_predicates(match)))
+
+
+def _predicates(match: HTTPMatchRequest) -> Iterator[Predicate]:
+    if match.method is not None:
+        yield _on("method", match.method, lambda head: head.method)
+    if match.uri is not None:
+        yield _on("uri", match.uri, lambda head: head.path)
+    if match.authority is not None:
+        yield _on("authority", match.authority, lambda head: head.authority)
+    for name, condition in match.headers.items():
+        yield _header(name, condition)
+    for name, condition in match.query_params.items():
+        yield _query(name, condition)
+
+
+def _compiled(condition: StringMatch) -> tuple[str, Test]:
+    return string_test(condition.exact, condition.prefix, condition.regex)
+
+
+def _on(what: str, condition: StringMatch, read: Callable[[HeadView], str]) -> Predicate:
+    says, test = _compiled(condition)
+    return Predicate(f"{what} {says}", lambda head: test(read(head)))
+
+
+def _header(name: str, condition: StringMatch) -> Predicate:
+    says, test = _compiled(condition)
+
+    def holds(head: HeadView) -> bool:
+        value = head.headers.get(name)
+        return value is not None and test(value)
+
+    return Predicate(f"header {name} {says}", holds)
+
+
+def _query(name: str, condition: StringMatch) -> Predicate:
+    says, test = _compiled(condition)
+
+    def holds(head: HeadView) -> bool:
+        value = head.query.get(name)
+        return value is not None and test(value)
+
+    return Predicate(f"query parameter {name} {says}", holds)

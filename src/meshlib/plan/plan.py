@@ -1,0 +1,61 @@
+"""The plan: everything a call needs to know, immutable, published by one store and read by one load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from meshlib.plan.cluster import Cluster
+from meshlib.plan.route import VirtualHost
+
+__all__ = ["DEFAULT_DEADLINE", "Plan"]
+
+DEFAULT_DEADLINE = 15.0
+"""Seconds for a call whose route has no timeout. Istio has none; a library that hangs for ever is worse, so this is
+Envoy's. It holds up to the response head; a body may take as long as it keeps coming."""
+
+
+class Plan:
+    """A snapshot compiled for one namespace.
+
+    Attributes:
+        version: of the configuration.
+        hosts: the virtual host of each name a caller may use, lower case.
+        wildcards: (suffix, virtual host) with the longest suffix first, for hosts like `*.example.com`.
+        clusters: by name.
+        allow_any: whether hosts the mesh doesn't know pass through.
+    """
+
+    __slots__ = ("allow_any", "clusters", "hosts", "version", "wildcards")
+
+    def __init__(
+        self,
+        version: str,
+        hosts: Mapping[str, VirtualHost],
+        wildcards: Sequence[tuple[str, VirtualHost]],
+        clusters: Mapping[str, Cluster],
+        *,
+        allow_any: bool = True,
+    ) -> None:
+        self.version = version
+        self.hosts = hosts
+        self.wildcards = tuple(wildcards)
+        self.clusters = clusters
+        self.allow_any = allow_any
+
+    def host(self, name: str, port: int | None) -> VirtualHost | None:
+        """The virtual host for the host and port of a URL, or None when the mesh doesn't know it.
+
+        Args:
+            name: lower case, without the port.
+            port: as the URL has it, the scheme's own where it names none.
+        """
+        found = self.hosts.get(name)
+        if found is None:
+            if not self.wildcards:
+                return None
+            found = next((host for suffix, host in self.wildcards if name.endswith(suffix)), None)
+            if found is None:
+                return None
+        if found.ports is not None:
+            return found.ports.get(port or 80)
+        return found

@@ -1,0 +1,212 @@
+"""Choosing an endpoint: round robin, random, least request and peak EWMA, each by weight.
+
+A picker is immutable and never blocks. In the common case it looks at one or two endpoints, whatever the number; only
+when the one it chose is ejected or was tried before does it look at all of them, and decides about panic then.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Callable, Sequence
+
+from meshlib.state.endpoint import EndpointState
+
+__all__ = ["PANIC_THRESHOLD", "PICKERS", "LeastRequest", "PeakEwma", "Picker", "RandomPicker", "RoundRobin"]
+
+PANIC_THRESHOLD = 50.0
+"""Percent of endpoints that must be available, or health is ignored (Envoy's default; 0 turns it off)."""
+
+Random = Callable[[], float]
+
+
+class Picker:
+    """The common part: health, ejection, panic, and avoiding what was tried.
+
+    Args:
+        states: every endpoint of the cluster.
+        weights: of each, ≥ 1.
+        healthy: of each, by the registry's word.
+        random: uniform in [0, 1).
+        panic: percent of available endpoints below which health is ignored; with none available it always is.
+    """
+
+    __slots__ = ("_cumulative", "_even", "_panic", "_random", "_usable", "healthy", "states", "weights")
+
+    name = "RANDOM"
+
+    def __init__(
+        self,
+        states: Sequence[EndpointState],
+        weights: Sequence[int],
+        healthy: Sequence[bool],
+        random: Random,
+        panic: float = PANIC_THRESHOLD,
+    ) -> None:
+        self.states = tuple(states)
+        self.weights = dict(zip(states, weights, strict=True))
+        self.healthy = frozenset(state for state, fit in zip(states, healthy, strict=True) if fit)
+        self._random = random
+        self._panic = panic
+        panicking = not self.healthy or len(self.healthy) * 100.0 < panic * len(self.states)
+        self._usable = self.states if panicking else tuple(state for state in self.states if state in self.healthy)
+        usable_weights = [self.weights[state] for state in self._usable]
+        self._even = len(set(usable_weights)) <= 1
+        self._cumulative = list(itertools.accumulate(usable_weights))
+
+    def pick(self, now: float, tried: Sequence[EndpointState]) -> EndpointState | None:
+        """Choose an endpoint at `now`, if possible none of `tried`; None only when the cluster has no endpoint."""
+        if not self._usable:
+            return None
+        state = self._choose(now)
+        if state.ejected_until <= now and (not tried or state not in tried):
+            return state
+        return self._choose_carefully(now, tried)
+
+    def available(self, now: float) -> list[EndpointState]:
+        """The endpoints that are healthy and not ejected."""
+        return [state for state in self.states if state in self.healthy and state.ejected_until <= now]
+
+    def panicking(self, now: float) -> bool:
+        """Whether so few are available that health is ignored."""
+        fit = len(self.available(now))
+        return fit == 0 or fit * 100.0 < self._panic * len(self.states)
+
+    def cost(self, state: EndpointState, now: float) -> float:
+        """What the picker holds against an endpoint: the lower the better. For explaining."""
+        return 1.0 / self.weights[state]
+
+    def _choose(self, now: float) -> EndpointState:
+        return self._draw()
+
+    def _choose_carefully(self, now: float, tried: Sequence[EndpointState]) -> EndpointState:
+        available = self.available(now)
+        panicking = not available or len(available) * 100.0 < self._panic * len(self.states)
+        among = self.states if panicking else available
+        fresh = [state for state in among if state not in tried] or among
+        total = sum(self.weights[state] for state in fresh)
+        first = self._weighted(fresh, total)
+        second = self._weighted(fresh, total)
+        return first if self.cost(first, now) <= self.cost(second, now) else second
+
+    def _weighted(self, states: Sequence[EndpointState], total: int) -> EndpointState:
+        left = self._random() * total
+        for state in states:
+            left -= self.weights[state]
+            if left < 0:
+                return state
+        return states[-1]
+
+    def _draw(self) -> EndpointState:
+        """One usable endpoint at random, by weight."""
+        usable = self._usable
+        if self._even:
+            return usable[int(self._random() * len(usable))]
+        return usable[bisect.bisect_right(self._cumulative, self._random() * self._cumulative[-1])]
+
+    def _draw_two(self) -> tuple[EndpointState, EndpointState]:
+        """Two usable endpoints, different where there are two; by weight where weights differ."""
+        usable = self._usable
+        count = len(usable)
+        if count == 1:
+            return usable[0], usable[0]
+        if self._even:
+            random = self._random
+            first = int(random() * count)
+            second = int(random() * (count - 1))
+            return usable[first], usable[second + (second >= first)]
+        one = self._draw()
+        other = self._draw()
+        return one, other if other is not one else self._draw()
+
+
+class RandomPicker(Picker):
+    """Any endpoint, in proportion to its weight."""
+
+    __slots__ = ()
+
+    def _choose_carefully(self, now: float, tried: Sequence[EndpointState]) -> EndpointState:
+        among = self.available(now) if not self.panicking(now) else list(self.states)
+        fresh = [state for state in among if state not in tried] or among
+        return self._weighted(fresh, sum(self.weights[state] for state in fresh))
+
+
+class RoundRobin(Picker):
+    """One after another; with unequal weights by a static stride schedule, which needs no lock (gRPC A58)."""
+
+    __slots__ = ("_next", "_scaled", "_top")
+
+    name = "ROUND_ROBIN"
+
+    def __init__(
+        self,
+        states: Sequence[EndpointState],
+        weights: Sequence[int],
+        healthy: Sequence[bool],
+        random: Random,
+        panic: float = PANIC_THRESHOLD,
+    ) -> None:
+        super().__init__(states, weights, healthy, random, panic)
+        self._top = max((self.weights[state] for state in self._usable), default=1)
+        self._scaled = [self.weights[state] for state in self._usable]
+        self._next = itertools.count(int(random() * 1000)).__next__
+
+    def _choose(self, now: float) -> EndpointState:
+        usable = self._usable
+        count = len(usable)
+        if self._even:
+            return usable[self._next() % count]
+        while True:
+            turn, index = divmod(self._next(), count)
+            weight = self._scaled[index]
+            # Over `top` turns an endpoint is let through `weight` times, each endpoint with an offset of its own.
+            if (weight * turn + index * self._top // count) % self._top >= self._top - weight:
+                return usable[index]
+
+    def _choose_carefully(self, now: float, tried: Sequence[EndpointState]) -> EndpointState:
+        among = self.available(now) if not self.panicking(now) else list(self.states)
+        fresh = {state for state in among if state not in tried} or set(among)
+        for _ in range(len(self._usable) * min(self._top, 8)):
+            state = self._choose(now)
+            if state in fresh:
+                return state
+        return super()._choose_carefully(now, tried)
+
+
+class LeastRequest(Picker):
+    """The less busy of two at random (P2C), busyness divided by weight. Istio's default."""
+
+    __slots__ = ()
+
+    name = "LEAST_REQUEST"
+
+    def cost(self, state: EndpointState, now: float) -> float:
+        """Attempts in flight, per weight."""
+        return state.active / self.weights[state]
+
+    def _choose(self, now: float) -> EndpointState:
+        first, second = self._draw_two()
+        if self._even:
+            return first if first.active <= second.active else second
+        return first if self.cost(first, now) <= self.cost(second, now) else second
+
+
+class PeakEwma(Picker):
+    """Of two at random the one with less latency·(in flight + 1), per weight: it flees what is slow (Finagle)."""
+
+    __slots__ = ()
+
+    name = "PEAK_EWMA"
+
+    def cost(self, state: EndpointState, now: float) -> float:
+        """Seconds of latency times what would be in flight, per weight."""
+        return state.latency(now) * (state.active + 1) / self.weights[state]
+
+    def _choose(self, now: float) -> EndpointState:
+        first, second = self._draw_two()
+        return first if self.cost(first, now) <= self.cost(second, now) else second
+
+
+PICKERS: dict[str, type[Picker]] = {
+    picker.name: picker for picker in (RoundRobin, RandomPicker, LeastRequest, PeakEwma)
+}

@@ -1,0 +1,131 @@
+"""MESHLIB_* variables and arguments, checked at start."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from meshlib.errors import SettingsError
+
+__all__ = ["Settings", "default_state_dir", "parse_address", "settings_from"]
+
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+OUTBOUND = ("allow-any", "registry-only")
+
+
+class Settings(NamedTuple):
+    """What a mesh needs to know before it starts; each field is a variable of the same name.
+
+    Attributes:
+        service: MESHLIB_SERVICE; None: a pure client.
+        namespace: MESHLIB_NAMESPACE.
+        registry: MESHLIB_REGISTRY, a URL.
+        address: MESHLIB_ADDRESS as (host, port); None: what the server binds.
+        labels: MESHLIB_LABELS.
+        locality: MESHLIB_LOCALITY.
+        outbound: MESHLIB_OUTBOUND, `allow-any` or `registry-only`.
+        state_dir: MESHLIB_STATE_DIR.
+    """
+
+    service: str | None
+    namespace: str
+    registry: str
+    address: tuple[str, int] | None
+    labels: Mapping[str, str]
+    locality: str
+    outbound: str
+    state_dir: Path
+
+
+def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's state directory: XDG_STATE_HOME, else ~/.local/state, or ~/Library/Application Support on macOS."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "meshlib"
+    base = environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "meshlib"
+
+
+def settings_from(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    service: str | None = None,
+    namespace: str | None = None,
+    registry: str | None = None,
+    address: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    locality: str | None = None,
+    outbound: str | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> Settings:
+    """Arguments where they are given, else the variables, else the defaults.
+
+    Raises:
+        SettingsError: names the variable (or argument), the value and what is allowed.
+    """
+
+    def value(name: str, given: str | None, default: str) -> tuple[str, str]:
+        variable = f"MESHLIB_{name.upper()}"
+        if given is not None:
+            return given, name
+        return environ.get(variable) or default, variable
+
+    identity, source = value("identity", None, "none")
+    if identity != "none":
+        raise SettingsError(f"{source} is {identity!r}; only 'none' is allowed by this version")
+    found_dir = Path(state_dir) if state_dir is not None else None
+    directory = found_dir or Path(environ.get("MESHLIB_STATE_DIR") or default_state_dir(environ)).expanduser()
+    name, source = value("service", service, "")
+    return Settings(
+        service=_label(name, source) if name else None,
+        namespace=_label(*value("namespace", namespace, "default")),
+        registry=_registry(*value("registry", registry, f"sqlite://{directory.absolute() / 'mesh.db'}")),
+        address=parse_address(*given) if (given := value("address", address, ""))[0] else None,
+        labels=labels if labels is not None else _labels(*value("labels", None, "")),
+        locality=value("locality", locality, "")[0],
+        outbound=_one_of(*value("outbound", outbound, OUTBOUND[0]), OUTBOUND),
+        state_dir=directory.absolute(),
+    )
+
+
+def parse_address(text: str, source: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port` as (host, port).
+
+    Raises:
+        SettingsError: it is not an address.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SettingsError(f"{source} is {text!r}; expected host:port, such as 10.0.0.5:8080 or [::1]:8080")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _label(text: str, source: str) -> str:
+    if not LABEL.fullmatch(text):
+        raise SettingsError(f"{source} is {text!r}; expected a DNS label: up to 63 of a-z, 0-9 and -, no - at the ends")
+    return text
+
+
+def _registry(url: str, source: str) -> str:
+    if "://" not in url:
+        raise SettingsError(f"{source} is {url!r}; expected a URL: sqlite:///path or file:///directory-or-file")
+    return url
+
+
+def _one_of(text: str, source: str, allowed: tuple[str, ...]) -> str:
+    if text not in allowed:
+        raise SettingsError(f"{source} is {text!r}; allowed: {', '.join(allowed)}")
+    return text
+
+
+def _labels(text: str, source: str) -> Mapping[str, str]:
+    labels = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"{source} has {part!r}; expected name=value pairs such as version=v2,track=canary")
+        labels[name.strip()] = value.strip()
+    return labels

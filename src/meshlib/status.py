@@ -1,0 +1,74 @@
+"""What is in force, how old it is, and what is wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from meshlib.agent.agent import Agent
+    from meshlib.plan.plan import Plan
+    from meshlib.resources import FieldNote
+    from meshlib.settings import Settings
+
+__all__ = ["Status", "status_of"]
+
+
+class Status(NamedTuple):
+    """The state of a mesh.
+
+    Attributes:
+        registry: its URL.
+        namespace: of this process.
+        version: of the configuration in force, "" when there is none.
+        source: where it came from: `registry`, `disk` (the last good one) or `none`.
+        age: seconds since the plan in force was published; None when there is none.
+        hosts: names the mesh knows.
+        endpoints: in all clusters.
+        error: what is wrong with the registry or the documents, "" when nothing is.
+        error_age: seconds it has been so; None when nothing is wrong.
+        registered: `host:port` this process is registered at.
+        registration_error: why it isn't, or couldn't be renewed.
+        notes: document fields that are approximated or ignored.
+    """
+
+    registry: str
+    namespace: str
+    version: str = ""
+    source: str = "none"
+    age: float | None = None
+    hosts: int = 0
+    endpoints: int = 0
+    error: str = ""
+    error_age: float | None = None
+    registered: tuple[str, ...] = ()
+    registration_error: str = ""
+    notes: tuple[FieldNote, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether a configuration is in force and nothing is wrong."""
+        return bool(self.version) and not self.error and not self.registration_error
+
+
+def status_of(settings: Settings, plan: Plan | None, agent: Agent | None, now: float) -> Status:
+    """The status at `now` (monotonic seconds)."""
+    status = Status(settings.registry, settings.namespace)
+    if plan is not None:
+        endpoints = sum(len(cluster.endpoints) for cluster in plan.clusters.values())
+        status = status._replace(version=plan.version, hosts=len(plan.hosts), endpoints=endpoints)
+    if agent is None:
+        return status
+    configuration = agent.configuration
+    troubles = [trouble for trouble in (configuration.trouble, configuration.invalid) if trouble is not None]
+    registrations = agent.registrations
+    return status._replace(
+        source="none" if plan is None else "disk" if agent.from_disk else "registry",
+        age=None if configuration.changed_at is None else now - configuration.changed_at,
+        error="\n".join(str(trouble.error) for trouble in troubles),
+        error_age=now - min(trouble.since for trouble in troubles) if troubles else None,
+        registered=tuple(
+            f"{one.instance.host}:{one.instance.port}" for one in registrations if one.lease is not None
+        ),
+        registration_error="\n".join(str(one.error) for one in registrations if one.error is not None),
+        notes=configuration.notes,
+    )

@@ -1,0 +1,256 @@
+"""The channels of one transport: one for each endpoint, and for asyncio and trio one set for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from meshlib.plan.cluster import Limits
+from meshlib.plan.plan import Plan
+from meshlib.state.endpoint import EndpointState
+from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing
+from meshlib.wire.tls import Tls
+
+if TYPE_CHECKING:
+    from meshlib.wire.outgoing import Outgoing
+    from meshlib.wire.transport import Options
+
+__all__ = ["AsyncChannels", "SyncChannels"]
+
+Key = tuple[str, int, str, float, int]
+
+
+class Channel(Protocol):
+    """What is common to every kind of channel."""
+
+    def close(self) -> None:
+        """Close what is idle now and what is busy when it ends."""
+
+
+class AsyncChannel(Channel, Protocol):
+    """What the async transport sends through."""
+
+    async def send(self, request: Request, timing: Timing) -> AsyncReply:
+        """Send a request and wait for the response head."""
+
+
+class SyncChannel(Channel, Protocol):
+    """What the sync transport sends through."""
+
+    def send(self, request: Request, timing: Timing) -> SyncReply:
+        """Send a request and wait for the response head."""
+
+
+ChannelT = TypeVar("ChannelT", bound=Channel)
+Make = Callable[[EndpointState, "Outgoing"], ChannelT]
+
+_forked_away: list[object] = []
+"""Channels of a parent process. Closing them here could disturb the parent's event loop, so they are only kept."""
+
+
+class ChannelSet(Generic[ChannelT]):
+    """Channels by endpoint (and by what else a connection depends on); those of retired endpoints are closed.
+
+    Args:
+        make: makes the channel for an endpoint and a call.
+    """
+
+    __slots__ = ("_channels", "_lock", "_make", "_pid", "_plan")
+
+    def __init__(self, make: Make[ChannelT]) -> None:
+        self._make = make
+        self._channels: dict[Key, ChannelT] = {}
+        self._plan: Plan | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def follow(self, plan: Plan) -> None:
+        """Take note of the plan in force; to be called when it is another than before."""
+        with self._lock:
+            self._plan = plan
+            if self._pid != os.getpid():
+                _forked_away.append(self._channels)
+                self._channels = {}
+                self._pid = os.getpid()
+                return
+            used = {(state.host, state.port) for cluster in plan.clusters.values() for state in cluster.endpoints}
+            retired = [key for key in self._channels if key[:2] not in used]
+            gone = [self._channels.pop(key) for key in retired]
+        for channel in gone:
+            channel.close()
+
+    def get(self, endpoint: EndpointState, out: Outgoing) -> ChannelT:
+        """The channel to an endpoint."""
+        limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
+        url = out.request.url
+        peer = url.host if url.scheme == "https" else ""
+        key = (endpoint.host, endpoint.port, peer, limits.idle_timeout, limits.requests_per_connection)
+        channel = self._channels.get(key)
+        if channel is None:
+            with self._lock:
+                channel = self._channels.get(key)
+                if channel is None:
+                    channel = self._channels[key] = self._make(endpoint, out)
+        return channel
+
+    def at(self, plan: Plan) -> Self:
+        """This set, made to follow `plan`."""
+        if plan is not self._plan:
+            self.follow(plan)
+        return self
+
+    def close(self) -> None:
+        """Close every channel."""
+        with self._lock:
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.close()
+
+
+NO_LIMITS = Limits()
+
+
+class SyncChannels(ChannelSet[SyncChannel]):
+    """The channels of a sync transport."""
+
+    __slots__ = ("_options", "_tls")
+
+    def __init__(self, options: Options, tls: Tls) -> None:
+        super().__init__(self._open)
+        self._options = options
+        self._tls = tls
+
+    def _open(self, endpoint: EndpointState, out: Outgoing) -> SyncChannel:
+        limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
+        url = out.request.url
+        if url.scheme == "https" or self._options.http2:
+            from meshlib.wire.fallback import SyncFallbackChannel  # httpcore is needed only here
+
+            return SyncFallbackChannel(
+                endpoint.host,
+                endpoint.port,
+                scheme=url.scheme,
+                authority=url.host,
+                ssl_context=self._tls.context() if url.scheme == "https" else None,
+                http2=self._options.http2,
+                idle_timeout=limits.idle_timeout,
+                max_requests=limits.requests_per_connection,
+            )
+        from meshlib.wire.blocking import SyncChannel as Blocking
+
+        return Blocking(
+            endpoint.host,
+            endpoint.port,
+            idle_timeout=limits.idle_timeout,
+            max_requests=limits.requests_per_connection,
+        )
+
+
+class LoopChannels(ChannelSet[AsyncChannel]):
+    """The channels of an async transport on one event loop."""
+
+    __slots__ = ("_asyncio", "_options", "_tls", "sleep")
+
+    def __init__(self, options: Options, tls: Tls, *, on_asyncio: bool) -> None:
+        super().__init__(self._open)
+        self._options = options
+        self._tls = tls
+        self._asyncio = on_asyncio
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep if on_asyncio else anyio.sleep
+
+    def _open(self, endpoint: EndpointState, out: Outgoing) -> AsyncChannel:
+        limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
+        url = out.request.url
+        if url.scheme == "https" or self._options.http2:
+            from meshlib.wire.fallback import AsyncFallbackChannel  # httpcore is needed only here
+
+            return AsyncFallbackChannel(
+                endpoint.host,
+                endpoint.port,
+                scheme=url.scheme,
+                authority=url.host,
+                ssl_context=self._tls.context() if url.scheme == "https" else None,
+                http2=self._options.http2,
+                idle_timeout=limits.idle_timeout,
+                max_requests=limits.requests_per_connection,
+            )
+        if self._asyncio:
+            from meshlib.wire.channel import AsyncChannel as Native
+
+            kind: Any = Native
+        else:
+            from meshlib.wire.portable import PortableChannel
+
+            kind = PortableChannel
+        channel: AsyncChannel = kind(
+            endpoint.host,
+            endpoint.port,
+            idle_timeout=limits.idle_timeout,
+            max_requests=limits.requests_per_connection,
+        )
+        return channel
+
+
+class AsyncChannels:
+    """The channels of an async transport: a set for each event loop, because a connection belongs to its loop."""
+
+    __slots__ = ("_loop", "_options", "_set", "_sets", "_tls", "_trio")
+
+    def __init__(self, options: Options, tls: Tls) -> None:
+        self._options = options
+        self._tls = tls
+        self._sets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopChannels] = weakref.WeakKeyDictionary()
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._set: LoopChannels | None = None
+        self._trio: RunVar[LoopChannels] = RunVar("meshlib.channels")
+
+    def at(self, plan: Plan) -> LoopChannels:
+        """The set of the running event loop, made to follow `plan`."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            found = self._for_trio()
+        else:
+            known = self._set
+            if known is not None and self._loop is not None and self._loop() is loop:
+                found = known
+            else:
+                found = self._for_loop(loop)
+        found.at(plan)
+        return found
+
+    def _for_loop(self, loop: asyncio.AbstractEventLoop) -> LoopChannels:
+        found = self._sets.get(loop)
+        if found is None:
+            found = self._sets[loop] = LoopChannels(self._options, self._tls, on_asyncio=True)
+        self._loop, self._set = weakref.ref(loop), found
+        return found
+
+    def _for_trio(self) -> LoopChannels:
+        found = self._trio.get(None)
+        if found is None:
+            found = LoopChannels(self._options, self._tls, on_asyncio=False)
+            self._trio.set(found)
+        return found
+
+    def close(self) -> None:
+        """Close every channel: at once those of the running loop, on their own loops the others."""
+        for channels in list(self._sets.values()):
+            channels.close()
+        if _on_trio():
+            trio = self._trio.get(None)
+            if trio is not None:
+                trio.close()
+
+
+def _on_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())

@@ -1,0 +1,267 @@
+"""One user request on its way out: what the sync and the async transport have in common.
+
+Nothing here waits. A request becomes an `Outgoing` (its call, and the parts of the wire's request that don't change
+between attempts); an outcome becomes a response's parts or an exception.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from email.utils import parsedate_to_datetime
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
+
+from meshlib import errors
+from meshlib.call.call import Body, Call
+from meshlib.call.effects import Failure, LocalReply, Outcome, Send
+from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited
+from meshlib.plan.plan import Plan
+from meshlib.plan.route import HeaderOps, RoutePlan
+from meshlib.policy.match import HeadView
+from meshlib.policy.retry import IDEMPOTENT_METHODS
+from meshlib.wire.message import Request, Timing
+
+__all__ = [
+    "AsyncStream",
+    "Outgoing",
+    "SyncStream",
+    "local_reply",
+    "outgoing",
+    "raise_failure",
+    "retry_after",
+    "unknown_host",
+]
+
+RawHeaders = list[tuple[bytes, bytes]]
+EXTENSION = "meshlib"
+NO_ROUTE = LocalReply(404, ((b"content-length", b"0"),))
+
+ERRORS: dict[Failure, tuple[type[errors.CallError], str]] = {
+    Failure.CONNECT: (errors.ConnectFailed, "no connection to {host} could be opened"),
+    Failure.CONNECT_TIMEOUT: (errors.ConnectTimedOut, "no connection to {host} was opened in time"),
+    Failure.RESET: (errors.ConnectionBroken, "the connection to {host} broke before a response came"),
+    Failure.TIMEOUT: (errors.AttemptTimeout, "{host} didn't answer within the time of one attempt"),
+    Failure.PROTOCOL: (errors.BadResponse, "what {host} answered is not HTTP"),
+    Failure.NO_ENDPOINTS: (errors.NoEndpoints, "nobody serves {cluster}: no instance is registered, or none fits"),
+    Failure.CIRCUIT_OPEN: (errors.CircuitOpen, "the circuit breaker of {cluster} is open"),
+    Failure.OVERFLOW: (errors.Overflow, "{cluster} has as many requests in flight as its connectionPool allows"),
+    Failure.DEADLINE: (errors.DeadlineExceeded, "the deadline of the call to {host} ran out"),
+}
+
+
+class Outgoing:
+    """A request by the user and the call made of it.
+
+    Attributes:
+        request: httpx's request; it isn't changed.
+        call: what the flow knows.
+        route: what the plan says.
+        local: the reply to give without a call, or None; without it there is a route.
+    """
+
+    __slots__ = ("_headers", "_inherited", "_match", "_timeouts", "call", "head", "local", "request", "route", "stream")
+
+    def __init__(
+        self, request: Any, call: Call, route: RoutePlan | None, head: HeadView | None, inherited: Inherited
+    ) -> None:
+        self.request = request
+        self.call = call
+        self.route = route
+        self.head = head
+        self.local: LocalReply | None = None
+        self.stream: Any = None
+        self._inherited = inherited
+        self._headers: RawHeaders | None = None
+        self._timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
+
+    def timing(self, send: Send) -> Timing:
+        """The bounds of one attempt: the mesh's and the client's own, whichever is less."""
+        timeouts = self._timeouts
+        connect = timeouts.get("connect")
+        if connect is None or send.connect_timeout < connect:
+            connect = send.connect_timeout
+        body_by = self.call.deadline if self.call.bounds_body else None
+        return Timing(connect, send.expires, timeouts.get("read"), timeouts.get("write"), body_by)
+
+    def wire_request(self, send: Send, now: float) -> Request:
+        """What goes over the wire on one attempt."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = self._common_headers()
+        if self.call.deadline is not None:
+            left = max(1, int((self.call.deadline - now) * 1000))
+            headers = [*headers, (DEADLINE_HEADER, b"%d" % left)]
+        attempt = max(send.attempt, self._inherited.attempt)
+        if attempt > 1:
+            headers = [*headers, (ATTEMPT_HEADER, b"%d" % attempt)]
+        call = self.call
+        body = self.stream if self.stream is not None else self.request.content or None
+        resend = call.idempotent and self.stream is None
+        return Request(self.request.method.encode("ascii"), self._target(), headers, body, resend=resend)
+
+    def response_headers(self, headers: RawHeaders) -> RawHeaders:
+        """The response's headers, changed as the route asks."""
+        for ops in self._operations():
+            if ops.response is not None:
+                headers = ops.response.apply(headers)
+        return headers
+
+    def _operations(self) -> list[HeaderOps]:
+        route = self.route.headers if self.route is not None else None
+        cluster = self.call.cluster_headers
+        return [] if route is None and cluster is None else [ops for ops in (route, cluster) if ops is not None]
+
+    def _common_headers(self) -> RawHeaders:
+        headers: RawHeaders = list(self.request.headers.raw)
+        if self._inherited.trace:
+            own = {name.lower() for name, _ in headers}
+            if not own & PASSED_ON:
+                headers += self._inherited.trace
+        for ops in self._operations():
+            if ops.request is not None:
+                headers = ops.request.apply(headers)
+        rewrite = self._rewrite()
+        if rewrite is not None and rewrite.authority is not None:
+            host = (b"host", rewrite.authority.encode("ascii"))
+            headers = [host, *(pair for pair in headers if pair[0].lower() != b"host")]
+        return headers
+
+    def _target(self) -> bytes:
+        target: bytes = self.request.url.raw_path
+        rewrite = self._rewrite()
+        return target if rewrite is None else rewrite.target(target.decode("ascii")).encode("ascii")
+
+    def _rewrite(self) -> Any:
+        route = self.route
+        if route is None or not route.rewrites:
+            return None
+        matched = route.matching(self.head) if self.head is not None else 0
+        return route.rewrites[matched or 0]
+
+
+class Stream:
+    """A streamed body that notes when it is begun: from then on it can't be sent again."""
+
+    __slots__ = ("_body", "_stream")
+
+    def __init__(self, body: Body, stream: Any) -> None:
+        self._body = body
+        self._stream = stream
+
+
+class SyncStream(Stream):
+    """For the sync transport."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._body.touched = True
+        return iter(self._stream)
+
+
+class AsyncStream(Stream):
+    """For the async transport."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._body.touched = True
+        return aiter(self._stream)
+
+
+def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_type: type[Stream]) -> Outgoing | None:
+    """The request as the mesh sees it, or None when the mesh doesn't know its host.
+
+    Args:
+        plan: in force now; the call keeps it to its end.
+        request: httpx's request.
+        now: monotonic seconds.
+        client: httpx or httpx2.
+        stream_type: how a streamed body is wrapped.
+    """
+    url = request.url
+    host = url.host
+    virtual = plan.host(host, url.port)
+    if virtual is None:
+        return None
+    inherited = INHERITED.get()
+    headers = request.headers
+    idempotent = request.method in IDEMPOTENT_METHODS or "idempotency-key" in headers
+    options = request.extensions.get(EXTENSION)
+    if options is not None:
+        idempotent = options.get("idempotent", idempotent)
+    call = Call(host, now, idempotent=idempotent, deadline=inherited.deadline, version=plan.version)
+
+    head: HeadView | None = None
+    route = virtual.simple
+    if route is None:
+        authority = headers.get("host") or host
+        head = HeadView(request.method, url.raw_path.decode("ascii"), authority, headers)
+        route = virtual.route(head)
+    found = Outgoing(request, call, route, head, inherited)
+    if route is None:
+        found.local = NO_ROUTE
+    elif route.direct is not None:
+        found.local = route.direct
+    elif route.redirect is not None:
+        view = head or HeadView(request.method, url.raw_path.decode("ascii"), headers.get("host") or host, headers)
+        found.local = route.redirect.reply(url.scheme, view)
+    else:
+        _take_body(found, request, call, client, stream_type)
+    return found
+
+
+def _take_body(found: Outgoing, request: Any, call: Call, client: ModuleType, stream_type: type[Stream]) -> None:
+    stream = request.stream
+    if not isinstance(stream, client.ByteStream):
+        call.body = Body(None)
+        found.stream = stream_type(call.body, stream)
+    elif request.content:
+        call.body = Body(len(request.content))
+
+
+class ReplyParts(NamedTuple):
+    """What a response is built of."""
+
+    status: int
+    headers: RawHeaders
+    content: bytes
+
+
+def local_reply(reply: LocalReply, found: Outgoing) -> ReplyParts:
+    """The parts of a response that no endpoint gave."""
+    return ReplyParts(reply.status, found.response_headers(list(reply.headers)), reply.body)
+
+
+def retry_after(headers: RawHeaders) -> float | None:
+    """Seconds the `Retry-After` header asks for; negative: unreadable, so never again; None: it isn't there."""
+    for name, value in headers:
+        if len(name) == 11 and name.lower() == b"retry-after":
+            text = value.decode("latin-1").strip()
+            if text.isdigit():
+                return float(text[:9])
+            try:
+                return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+            except ValueError:
+                return -1.0
+    return None
+
+
+def raise_failure(outcome: Outcome, call: Call, client: ModuleType, request: Any) -> NoReturn:
+    """Raise the exception for a call that brought no response, with its evidence."""
+    assert outcome.failure is not None  # noqa: S101 - for the type checker; the caller has looked
+    kind, words = ERRORS[outcome.failure]
+    cluster = call.cluster.name if call.cluster is not None else call.host
+    message = words.format(host=call.host, cluster=cluster)
+    error = errors.for_client(kind, client)(message, call.evidence(time.monotonic()))
+    error.request = request  # type: ignore[attr-defined]  # where httpx's own exceptions have it
+    raise error from outcome.error
+
+
+def unknown_host(host: str, plan: Plan, client: ModuleType, request: Any) -> NoReturn:
+    """Raise for a host the mesh doesn't know, under `registry-only`."""
+    message = f"the mesh doesn't know {host!r} and MESHLIB_OUTBOUND is registry-only: register it or add a ServiceEntry"
+    error = errors.for_client(errors.UnknownHost, client)(message, errors.Evidence(host, version=plan.version))
+    error.request = request  # type: ignore[attr-defined]  # where httpx's own exceptions have it
+    raise error

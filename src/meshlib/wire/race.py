@@ -1,0 +1,59 @@
+"""Two flows beside each other, for hedging; on asyncio and trio alike."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+
+from meshlib.call.drivers import AsyncIO, adrive
+from meshlib.call.effects import Flow, Outcome, Race
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectSendStream
+
+__all__ = ["run_race"]
+
+Result = tuple[Outcome | None, BaseException | None]
+
+
+async def run_race(race: Race, io: AsyncIO) -> Outcome:
+    """The first good outcome, or the last one when none is good; the loser is cancelled and accounts for itself."""
+    results, inbox = anyio.create_memory_object_stream[Result](math.inf)
+    best: Outcome | None = None
+    failed: BaseException | None = None
+    with results, inbox:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_run, race.first, io, results)
+            running = 1
+            with anyio.move_on_after(race.delay):
+                best, failed = await inbox.receive()
+                running = 0
+            if running and (second := race.second()) is not None:
+                group.start_soon(_run, second, io, results)
+                running = 2
+            while running and failed is None and not (best is not None and best.good):
+                if best is not None:
+                    await io.discard(best)
+                best, failed = await inbox.receive()
+                running -= 1
+            group.cancel_scope.cancel()
+        # The loser may have ended just before it was cancelled: what it brought is given up.
+        while inbox.statistics().current_buffer_used:
+            late, _ = inbox.receive_nowait()
+            if late is not None:
+                await io.discard(late)
+    if failed is not None:
+        raise failed
+    assert best is not None  # noqa: S101 - for the type checker: without an outcome there is an exception
+    return best
+
+
+async def _run(flow: Flow, io: AsyncIO, results: MemoryObjectSendStream[Result]) -> None:
+    try:
+        outcome = await adrive(flow, io)
+    except Exception as error:  # noqa: BLE001 - the caller's own, raised again where the race was called
+        results.send_nowait((None, error))
+    else:
+        results.send_nowait((outcome, None))
