@@ -1,0 +1,108 @@
+"""The fields that are not applied, and why: the tables behind the capability report.
+
+A field that stands in neither a type nor here is not Istio's; it is reported with the nearest name there is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from meshlib.resources import networking as istio
+from meshlib.resources.documents import Metadata
+
+__all__ = ["APPROXIMATED", "TOLERANT", "Approximation", "ignored_because", "nearest"]
+
+_LATER = "not supported yet"
+_WIDER = "not supported yet: without this condition the rule matches more than it says"
+_PROXY = "does not apply in a library: it configures a proxy"
+_VISIBILITY = "does not apply in a library: every document of the registry is visible to every service"
+_HTTP_ONLY = "does not apply in a library: only HTTP is routed"
+_LONGEST_NAME = 64
+
+
+class Approximation(NamedTuple):
+    """A field that is applied nearly as written, for one value or for any (None)."""
+
+    value: object
+    reason: str
+
+
+TOLERANT: frozenset[type] = frozenset({Metadata})
+"""Types whose unknown fields belong to Kubernetes and say nothing about calls."""
+
+APPROXIMATED: Mapping[tuple[type, str], Approximation] = {
+    (istio.LoadBalancerSettings, "simple"): Approximation(
+        "PASSTHROUGH", "a library has no original destination to pass through to; endpoints take turns instead"
+    ),
+    (istio.TCPSettings, "maxConnections"): Approximation(
+        None,
+        "limits concurrent requests: at most maxConnections + http1MaxPendingRequests are under way, because a waiting"
+        " request and one on a connection count alike here",
+    ),
+    (istio.HTTPSettings, "http1MaxPendingRequests"): Approximation(
+        None,
+        "limits concurrent requests: at most maxConnections + http1MaxPendingRequests are under way, because a waiting"
+        " request and one on a connection count alike here",
+    ),
+}
+
+
+def _table(reason: str, *names: str) -> dict[str, str]:
+    return dict.fromkeys(names, reason)
+
+
+_IGNORED: Mapping[type, Mapping[str, str]] = {
+    istio.VirtualServiceSpec: _table(_HTTP_ONLY, "tls", "tcp") | _table(_VISIBILITY, "exportTo"),
+    istio.HTTPRoute: _table(_LATER, "delegate", "mirror", "mirrors", "mirrorPercent", "mirrorPercentage")
+    | _table("does not apply in a library: browsers ask the application itself", "corsPolicy"),
+    istio.HTTPMatchRequest: _table(
+        _WIDER, "scheme", "port", "sourceLabels", "gateways", "withoutHeaders", "sourceNamespace"
+    )
+    | _table("not supported yet: paths are compared with their case", "ignoreUriCase")
+    | _table(_PROXY, "statPrefix"),
+    istio.HTTPRedirect: _table(_LATER, "port", "derivePort", "scheme", "prefixRewrite"),
+    istio.HTTPRewrite: _table(_LATER, "uriRegexRewrite"),
+    istio.HTTPRetry: _table(_LATER, "retryRemoteLocalities"),
+    istio.Delay: _table("not supported by Istio either", "exponentialDelay"),
+    istio.Abort: _table(_HTTP_ONLY, "grpcStatus") | _table("not supported by Istio either", "http2Error"),
+    istio.DestinationRuleSpec: _table(_VISIBILITY, "exportTo") | _table(_LATER, "workloadSelector"),
+    istio.TrafficPolicy: _table(_LATER, "tls", "portLevelSettings") | _table(_PROXY, "tunnel", "proxyProtocol"),
+    istio.LoadBalancerSettings: _table(
+        _LATER, "consistentHash", "localityLbSetting", "zoneAwareLbSetting", "warmup", "warmupDurationSecs"
+    ),
+    istio.TCPSettings: _table(_LATER, "tcpKeepalive", "maxConnectionDuration"),
+    istio.HTTPSettings: _table(_LATER, "h2UpgradePolicy", "maxConcurrentStreams", "http2KeepAlive")
+    | _table(_PROXY, "useClientProtocol"),
+    istio.OutlierDetection: _table(_LATER, "outlierDetectionHttpErrorCodes")
+    | _table("replaced by consecutive5xxErrors in Istio", "consecutiveErrors"),
+    istio.RetryBudget: _table(_LATER, "budgetInterval"),
+    istio.ServiceEntrySpec: _table("does not apply in a library: hosts are found by name", "addresses")
+    | _table(_VISIBILITY, "exportTo")
+    | _table(_LATER, "workloadSelector", "subjectAltNames"),
+    istio.WorkloadEntry: _table(_LATER, "network", "serviceAccount"),
+}
+
+
+def ignored_because(owner: type, name: str, known: Iterable[str]) -> str:
+    """Why the field `name` of `owner` is not applied.
+
+    Args:
+        owner: the type of the mapping that holds the field.
+        name: as the document writes it.
+        known: the names that `owner` does apply.
+    """
+    table = _IGNORED.get(owner, {})
+    if name in table:
+        return table[name]
+    return "unknown field" + nearest(name, [*known, *table])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean "…"?` when something known is close to `name`, else nothing."""
+    if len(name) > _LONGEST_NAME:
+        return ""
+    by_lower_case = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(name.lower().replace("_", ""), by_lower_case, n=1)
+    return f'; did you mean "{by_lower_case[close[0]]}"?' if close else ""
