@@ -11,14 +11,15 @@ from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
 from meshlib.call.effects import Failure
+from meshlib.wire.channel import ChannelBase, may_resend
 from meshlib.wire.clock import connect_by, seconds_until
 from meshlib.wire.http1 import Encoded, Exchange
-from meshlib.wire.message import Reply, SyncReply, Timing, WireError
+from meshlib.wire.message import Reply, Request, SyncReply, Timing, WireError
 from meshlib.wire.pieces import sync_pieces
 from meshlib.wire.pool import Pool
 from meshlib.wire.sockets import SMALL_BODY, SocketConnection, dial, numeric
 
-__all__ = ["Connection", "connect"]
+__all__ = ["Connection", "SyncChannel", "connect"]
 
 ResultT = TypeVar("ResultT")
 
@@ -96,6 +97,42 @@ class Connection(SocketConnection):
                 wait(self.put(exchange, encoder.encode(piece), timing))
         finally:
             pieces.close()
+
+
+class SyncChannel(ChannelBase[Connection]):
+    """Our blocking connections to one endpoint, for any number of threads.
+
+    Args:
+        host: address or name of the endpoint.
+        port: its port.
+        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
+        max_requests: requests one connection may carry, 0 for no limit.
+    """
+
+    __slots__ = ()
+
+    def send(self, request: Request, timing: Timing) -> SyncReply:
+        """Send a request and wait for the response head.
+
+        Raises:
+            WireError: no response head came.
+            InvalidRequest: the request can't be written.
+        """
+        encoded = Encoded(request)
+        connection = self._pool.take()
+        if connection is not None:
+            try:
+                return connection.exchange(encoded, timing)
+            except WireError as error:
+                if not may_resend(error, request):
+                    raise
+        self._pool.opening()
+        try:
+            connection = connect(self._host, self._port, timing, self._pool)
+        except BaseException:
+            self._pool.gone(None)
+            raise
+        return connection.exchange(encoded, timing)
 
 
 class Body:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from meshlib.call.effects import Failure
-from meshlib.wire import aio, blocking
+from meshlib.wire import aio
 from meshlib.wire.http1 import Encoded
-from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing, WireError
+from meshlib.wire.message import AsyncReply, Request, Timing, WireError
 from meshlib.wire.pool import Pool, Pooled
 
-if TYPE_CHECKING:
-    from meshlib.wire import portable
-
-__all__ = ["AsyncChannel", "PortableChannel", "SyncChannel", "may_resend"]
+__all__ = ["AsyncChannel", "AsyncChannelBase", "ChannelBase", "may_resend"]
 
 
 def may_resend(error: WireError, request: Request) -> bool:
@@ -40,7 +37,7 @@ ConnectionT = TypeVar("ConnectionT", bound=Pooled)
 AsyncConnectionT = TypeVar("AsyncConnectionT", bound=AsyncPooled)
 
 
-class _Channel(Generic[ConnectionT]):
+class ChannelBase(Generic[ConnectionT]):
     """What all channels are made of.
 
     Args:
@@ -72,7 +69,9 @@ class _Channel(Generic[ConnectionT]):
         self._pool.close()
 
 
-class _AsyncChannel(_Channel[AsyncConnectionT]):
+class AsyncChannelBase(ChannelBase[AsyncConnectionT]):
+    """What the channels of async code have in common."""
+
     __slots__ = ()
 
     async def send(self, request: Request, timing: Timing) -> AsyncReply:
@@ -102,7 +101,7 @@ class _AsyncChannel(_Channel[AsyncConnectionT]):
     async def _connect(self, timing: Timing) -> AsyncConnectionT: ...
 
 
-class AsyncChannel(_AsyncChannel["aio.Connection"]):
+class AsyncChannel(AsyncChannelBase[aio.Connection]):
     """Our asyncio connections to one endpoint. Belongs to one event loop.
 
     Args:
@@ -129,57 +128,3 @@ class AsyncChannel(_AsyncChannel["aio.Connection"]):
             self._pool.close()
         else:
             loop.call_soon_threadsafe(self._pool.close)
-
-
-class PortableChannel(_AsyncChannel["portable.Connection"]):
-    """Our connections to one endpoint on any event loop anyio knows. Belongs to one event loop.
-
-    Args:
-        host: address or name of the endpoint.
-        port: its port.
-        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
-        max_requests: requests one connection may carry, 0 for no limit.
-    """
-
-    __slots__ = ()
-
-    async def _connect(self, timing: Timing) -> portable.Connection:
-        from meshlib.wire import portable  # noqa: PLC0415 - only trio pays for anyio
-
-        return await portable.connect(self._host, self._port, timing, self._pool)
-
-
-class SyncChannel(_Channel["blocking.Connection"]):
-    """Our blocking connections to one endpoint, for any number of threads.
-
-    Args:
-        host: address or name of the endpoint.
-        port: its port.
-        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
-        max_requests: requests one connection may carry, 0 for no limit.
-    """
-
-    __slots__ = ()
-
-    def send(self, request: Request, timing: Timing) -> SyncReply:
-        """Send a request and wait for the response head.
-
-        Raises:
-            WireError: no response head came.
-            InvalidRequest: the request can't be written.
-        """
-        encoded = Encoded(request)
-        connection = self._pool.take()
-        if connection is not None:
-            try:
-                return connection.exchange(encoded, timing)
-            except WireError as error:
-                if not may_resend(error, request):
-                    raise
-        self._pool.opening()
-        try:
-            connection = blocking.connect(self._host, self._port, timing, self._pool)
-        except BaseException:
-            self._pool.gone(None)
-            raise
-        return connection.exchange(encoded, timing)

@@ -7,9 +7,10 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import httpcore
@@ -93,20 +94,30 @@ class Progress:
 class _Origin:
     """What the synchronous and the asynchronous fallback know of their endpoint."""
 
-    __slots__ = ("authority", "busy", "closed", "host", "port", "scheme", "sni")
+    __slots__ = ("authority", "busy", "carried", "closed", "host", "max_requests", "port", "scheme", "sni")
 
-    def __init__(self, host: str, port: int, scheme: str, authority: str, sni: str | None) -> None:
+    def __init__(self, host: str, port: int, scheme: str, authority: str, sni: str | None, max_requests: int) -> None:
         self.host = host
         self.port = port
         self.scheme = scheme
         self.authority = authority
         self.sni = sni
+        self.max_requests = max_requests
+        self.carried: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self.busy = 0
         self.closed = False
 
     @property
     def peer(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def spent(self, response: httpcore.Response) -> Any:
+        """The network stream under `response` if it has carried all the requests it may, otherwise None."""
+        stream = response.extensions.get("network_stream")
+        if not self.max_requests or stream is None or not response.extensions["http_version"].startswith(b"HTTP/1"):
+            return None
+        carried = self.carried[stream] = self.carried.get(stream, 0) + 1
+        return stream if carried >= self.max_requests else None
 
     def request(self, request: Request, timing: Timing, content: Any, trace: Callable[..., Any]) -> httpcore.Request:
         opening = connect_by(timing)
@@ -137,9 +148,9 @@ def _framed(request: Request) -> list[tuple[bytes, bytes]]:
     return [*headers, (b"Transfer-Encoding", b"chunked")]
 
 
-def _reply(response: httpcore.Response, body: Any) -> Reply[Any]:
+def _reply(request: Request, response: httpcore.Response, body: Any) -> Reply[Any]:
     extensions = response.extensions
-    switched = response.status == 101 or (body.tunnel and response.status < 300)
+    switched = response.status == 101 or (request.method == b"CONNECT" and response.status < 300)
     return Reply(
         response.status,
         extensions.get("reason_phrase", b""),
@@ -162,6 +173,7 @@ class AsyncFallbackChannel:
         ssl_context: for `https`.
         http2: whether HTTP/2 may be spoken; over plain http it is taken for granted.
         idle_timeout: seconds after which an idle connection is closed.
+        max_requests: requests one HTTP/1.1 connection may carry, 0 for no limit.
     """
 
     __slots__ = ("_closing", "_origin", "_pool")
@@ -177,8 +189,9 @@ class AsyncFallbackChannel:
         ssl_context: ssl.SSLContext | None = None,
         http2: bool = False,
         idle_timeout: float = 3600,
+        max_requests: int = 0,
     ) -> None:
-        self._origin = _Origin(host, port, scheme, authority, sni)
+        self._origin = _Origin(host, port, scheme, authority, sni, max_requests)
         self._closing: asyncio.Task[None] | None = None
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context,
@@ -220,14 +233,18 @@ class AsyncFallbackChannel:
 
     async def _attempt(self, request: Request, timing: Timing) -> AsyncReply:
         progress = Progress(self._origin.peer)
-        body = request.body
-        content = body if body is None or isinstance(body, bytes) else async_pieces(body)
+        content: Any = request.body
+        if not (content is None or isinstance(content, bytes)):
+            content = async_pieces(content)
         outgoing = self._origin.request(request, timing, content, progress.anote)
         with anyio.move_on_after(None if timing.head_by is None else seconds_until(timing.head_by)):
             with progress.mapping():
                 response = await self._pool.handle_async_request(outgoing)
-            return _reply(response, _AsyncBody(self, response, progress, timing, tunnel=request.method == b"CONNECT"))
-        raise progress.failed(Failure.TIMEOUT, "the time to wait for the response head ran out")
+            body = _AsyncBody(self, response, progress, timing, self._origin.spent(response))
+            return _reply(request, response, body)
+        connecting = not (progress.sent or progress.reused)
+        failure = Failure.CONNECT_TIMEOUT if connecting else Failure.TIMEOUT
+        raise progress.failed(failure, "the time to wait for the response head ran out")
 
     def ended(self) -> None:
         """One response less; the last one of a closed channel takes the connections with it."""
@@ -255,7 +272,7 @@ def _on_trio() -> bool:
 
 
 class _AsyncBody:
-    __slots__ = ("_channel", "_iterator", "_open", "_progress", "_response", "_timing", "tunnel")
+    __slots__ = ("_channel", "_iterator", "_open", "_progress", "_response", "_spent", "_timing")
 
     def __init__(
         self,
@@ -263,8 +280,7 @@ class _AsyncBody:
         response: httpcore.Response,
         progress: Progress,
         timing: Timing,
-        *,
-        tunnel: bool,
+        spent: httpcore.AsyncNetworkStream | None,
     ) -> None:
         self._channel = channel
         self._response = response
@@ -272,7 +288,7 @@ class _AsyncBody:
         self._progress = progress
         self._timing = timing
         self._open = True
-        self.tunnel = tunnel
+        self._spent = spent
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -298,6 +314,11 @@ class _AsyncBody:
         self._open = False
         try:
             with anyio.CancelScope(shield=True):
+                if isinstance(self._iterator, AsyncGenerator):
+                    await self._iterator.aclose()
+                if self._spent is not None:
+                    # Before it can be had by another: httpcore finds it closed, and opens a new one.
+                    await self._spent.aclose()
                 await self._response.aclose()
         finally:
             self._channel.ended()
@@ -332,6 +353,7 @@ class SyncFallbackChannel:
         ssl_context: for `https`.
         http2: whether HTTP/2 may be spoken; over plain http it is taken for granted.
         idle_timeout: seconds after which an idle connection is closed.
+        max_requests: requests one HTTP/1.1 connection may carry, 0 for no limit.
     """
 
     __slots__ = ("_bound", "_lock", "_origin", "_pool")
@@ -347,8 +369,9 @@ class SyncFallbackChannel:
         ssl_context: ssl.SSLContext | None = None,
         http2: bool = False,
         idle_timeout: float = 3600,
+        max_requests: int = 0,
     ) -> None:
-        self._origin = _Origin(host, port, scheme, authority, sni)
+        self._origin = _Origin(host, port, scheme, authority, sni, max_requests)
         self._lock = threading.RLock()
         self._bound = _Bound()
         self._pool = httpcore.ConnectionPool(
@@ -392,13 +415,14 @@ class SyncFallbackChannel:
 
     def _attempt(self, request: Request, timing: Timing) -> SyncReply:
         progress = Progress(self._origin.peer)
-        body = request.body
-        content = body if body is None or isinstance(body, bytes) else sync_pieces(body)
+        content: Any = request.body
+        if not (content is None or isinstance(content, bytes)):
+            content = sync_pieces(content)
         outgoing = self._origin.request(request, timing, content, progress.note)
         with self._bound.until(timing.head_by), progress.mapping():
             response = self._pool.handle_request(outgoing)
-        tunnel = request.method == b"CONNECT"
-        return _reply(response, _SyncBody(self, response, progress, self._bound, timing.body_by, tunnel=tunnel))
+        spent = self._origin.spent(response)
+        return _reply(request, response, _SyncBody(self, response, progress, self._bound, timing.body_by, spent))
 
     def ended(self) -> None:
         """One response less; the last one of a closed channel takes the connections with it."""
@@ -418,7 +442,7 @@ class SyncFallbackChannel:
 
 
 class _SyncBody:
-    __slots__ = ("_bound", "_by", "_channel", "_iterator", "_open", "_progress", "_response", "tunnel")
+    __slots__ = ("_bound", "_by", "_channel", "_iterator", "_open", "_progress", "_response", "_spent")
 
     def __init__(
         self,
@@ -427,8 +451,7 @@ class _SyncBody:
         progress: Progress,
         bound: _Bound,
         body_by: float | None,
-        *,
-        tunnel: bool,
+        spent: httpcore.NetworkStream | None,
     ) -> None:
         self._channel = channel
         self._response = response
@@ -437,7 +460,7 @@ class _SyncBody:
         self._bound = bound
         self._by = body_by
         self._open = True
-        self.tunnel = tunnel
+        self._spent = spent
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -458,6 +481,9 @@ class _SyncBody:
             return
         self._open = False
         try:
+            if self._spent is not None:
+                # Before it can be had by another: httpcore finds it closed, and opens a new one.
+                self._spent.close()
             self._response.close()
         finally:
             self._channel.ended()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import anyio
 
 from meshlib.call.effects import Failure
+from meshlib.wire.channel import AsyncChannelBase
 from meshlib.wire.clock import connect_by, seconds_until
 from meshlib.wire.http1 import Encoded, Exchange
 from meshlib.wire.message import AsyncReply, Reply, Timing, WireError
@@ -18,7 +19,7 @@ from meshlib.wire.pieces import async_pieces
 from meshlib.wire.pool import Pool
 from meshlib.wire.sockets import READABLE, SMALL_BODY, WRITABLE, SocketConnection, dial, numeric
 
-__all__ = ["Connection", "connect"]
+__all__ = ["Connection", "PortableChannel", "connect"]
 
 ResultT = TypeVar("ResultT")
 
@@ -133,6 +134,22 @@ class Connection(SocketConnection):
                     await wait(self.put(exchange, encoder.encode(piece), timing))
         finally:
             await pieces.aclose()
+
+
+class PortableChannel(AsyncChannelBase[Connection]):
+    """Our connections to one endpoint on any event loop anyio knows. Belongs to one event loop.
+
+    Args:
+        host: address or name of the endpoint.
+        port: its port.
+        idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
+        max_requests: requests one connection may carry, 0 for no limit.
+    """
+
+    __slots__ = ()
+
+    async def _connect(self, timing: Timing) -> Connection:
+        return await connect(self._host, self._port, timing, self._pool)
 
 
 class Body:
