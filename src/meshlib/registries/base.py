@@ -265,28 +265,31 @@ EMPTY = make_update((), ())
 
 
 async def poll(
-    mark: Callable[[], object], read: Callable[[], Update], interval: float = POLL_INTERVAL
+    look: Callable[[bool], Update | None], interval: float = POLL_INTERVAL
 ) -> AsyncGenerator[Update | RegistryError, None]:
     """Watch by looking every `interval` seconds.
 
     Args:
-        mark: a cheap look; its answer changes when the registry may have changed. May raise RegistryError.
-        read: the whole snapshot. May raise RegistryError.
+        look: gives the whole snapshot, or None when nothing can have changed since it last gave one; when it is called
+            with True, the snapshot is wanted anyhow. May raise RegistryError.
         interval: seconds between two looks.
     """
-    seen: object = None
     last: Update | None = None
     trouble = ""
     while True:
         try:
-            now = mark()
-            if last is None or trouble or now != seen:
-                update = read()
-                if last is None or trouble or (update.version, update.warnings) != (last.version, last.warnings):
-                    yield update
-                last, seen, trouble = update, now, ""
+            update = look(last is None or bool(trouble))
         except RegistryError as error:
             if str(error) != trouble:
                 trouble = str(error)
                 yield error
+        else:
+            if update is not None and (trouble or last is None or not _same(update, last)):
+                yield update
+            if update is not None:
+                last, trouble = update, ""
         await asyncio.sleep(interval)
+
+
+def _same(one: Update, other: Update) -> bool:
+    return one.version == other.version and one.warnings == other.warnings

@@ -10,12 +10,10 @@ process holds on the file. A look at the file is therefore SQLite's own `data_ve
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +21,7 @@ from urllib.parse import quote
 
 from meshlib.errors import RegistryError
 from meshlib.registries.base import MAX_DOCUMENT_BYTES
+from meshlib.registries.lockfile import exclusive
 
 __all__ = ["Damaged", "Database"]
 
@@ -202,20 +201,12 @@ class Database:
     @contextlib.contextmanager
     def _writers_lock(self) -> Iterator[None]:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            give_up = time.monotonic() + BUSY_TIMEOUT
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > give_up:
-                        raise RegistryError(self.url, *_LOCKED) from None
-                    time.sleep(0.005)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(f"{self.path}.lock", BUSY_TIMEOUT))
+            except TimeoutError:
+                raise RegistryError(self.url, *_LOCKED) from None
             yield
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

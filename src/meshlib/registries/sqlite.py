@@ -70,7 +70,18 @@ class SQLiteRegistry:
 
     def watch(self) -> AsyncGenerator[Update | RegistryError, None]:
         """See `Registry.watch`."""
-        return poll(self._database.mark, self._read)
+        seen: object = None
+
+        def look(again: bool) -> Update | None:
+            nonlocal seen
+            now = self._database.mark()
+            if now == seen and not again:
+                return None
+            update = self._read()
+            seen = now
+            return update
+
+        return poll(look)
 
     async def register(self, instance: Instance, ttl: float = DEFAULT_TTL) -> Lease:
         """See `Registry.register`."""
