@@ -96,7 +96,7 @@ class _SourceReport:
         self.problems: list[Problem] = []
         self.notes: list[FieldNote] = []
         self._source = source
-        self._strict = strict
+        self.strict = strict
 
     def problem(self, origin: Origin, kind: str, name: str, path: str, message: str) -> None:
         if len(self.problems) < _MAX_REPORTED:
@@ -105,16 +105,10 @@ class _SourceReport:
             message = f"has more than {_MAX_REPORTED} problems; the others are not listed"
             self.problems.append(Problem(Origin(self._source), "", "", "", message))
 
-    def note(self, origin: Origin, kind: str, name: str, path: str, status: _Status, reason: str) -> None:
-        if self._strict:
-            self.problem(origin, kind, name, path, f"is {status}, and strict mode refuses that: {reason}")
-        else:
-            self.notes.append(FieldNote(origin, kind, name, path, status, reason))
-
     @property
     def full(self) -> bool:
         """Whether further notes would be dropped."""
-        return len(self.problems if self._strict else self.notes) >= _MAX_REPORTED
+        return len(self.problems if self.strict else self.notes) >= _MAX_REPORTED
 
 
 class _DocumentReport:
@@ -133,8 +127,15 @@ class _DocumentReport:
         self._report.problem(self._at(path), self.kind, self.name, show_path(path), message)
 
     def note(self, path: Path, status: _Status, reason: Callable[[], str]) -> None:
-        if not self._report.full:
-            self._report.note(self._at(path), self.kind, self.name, show_path(path), status, reason())
+        self.faults += self._report.strict
+        if self._report.full:
+            return
+        where, at = self._at(path), show_path(path)
+        if self._report.strict:
+            message = f"is {status}, and strict mode refuses that: {reason()}"
+            self._report.problem(where, self.kind, self.name, at, message)
+        else:
+            self._report.notes.append(FieldNote(where, self.kind, self.name, at, status, reason()))
 
     def _at(self, path: Path) -> Origin:
         return self._origin._replace(line=line_of(self._text, path))
@@ -153,7 +154,7 @@ def _read(source: Source, report: _SourceReport) -> Iterator[_Decoded]:
                 yield _Decoded(resource, text, sound)
     except TextError as error:
         where = Origin(source.origin, number + 1 if error.line else 0, error.line)
-        report.problem(where, "", "", "", error.message)
+        report.problems.append(Problem(where, "", "", "", error.message))
 
 
 def _resource(text: Document, report: _DocumentReport) -> tuple[Resource | None, bool]:

@@ -68,7 +68,7 @@ def _judge(value: Any) -> None:
     level, depth, nodes = [value], 0, 0
     while level:
         nodes += len(level)
-        if depth > MAX_DEPTH:
+        if depth >= MAX_DEPTH and any(isinstance(entry, dict | list) for entry in level):
             raise TextError(0, f"is nested deeper than {MAX_DEPTH} levels")
         if nodes > MAX_NODES:
             raise TextError(0, f"has more than {MAX_NODES} values; split the file")
