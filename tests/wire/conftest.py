@@ -86,7 +86,7 @@ class Flavour:
     def channel(self, port: int, **options: Any) -> Any:
         if self.fallback:
             kind = SyncFallbackChannel if self.sync else AsyncFallbackChannel
-            return kind("127.0.0.1", port, scheme="http", authority="reviews", **options)
+            return kind("127.0.0.1", port, **{"scheme": "http", "authority": "reviews", **options})
         kinds = {"asyncio": AsyncChannel, "blocking": SyncChannel}
         return kinds.get(self.name, PortableChannel)("127.0.0.1", port, **options)
 

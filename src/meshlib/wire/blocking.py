@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from meshlib.call.effects import Failure
 from meshlib.wire.channel import ChannelBase, may_resend
 from meshlib.wire.clock import connect_by, seconds_until
-from meshlib.wire.http1 import Encoded, Exchange
+from meshlib.wire.encode import Encoded
+from meshlib.wire.http1 import Exchange
 from meshlib.wire.message import Reply, Request, SyncReply, Timing, WireError
 from meshlib.wire.pieces import sync_pieces
 from meshlib.wire.pool import Pool

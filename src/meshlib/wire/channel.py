@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from meshlib.call.effects import Failure
 from meshlib.wire import aio
-from meshlib.wire.http1 import Encoded
+from meshlib.wire.encode import Encoded
 from meshlib.wire.message import AsyncReply, Request, Timing, WireError
 from meshlib.wire.pool import Pool, Pooled
 

@@ -6,159 +6,21 @@ import asyncio
 import ssl
 import sys
 import threading
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import anyio
 import httpcore
 
 from meshlib.call.effects import Failure
 from meshlib.wire.channel import may_resend
-from meshlib.wire.clock import connect_by, seconds_until, soonest
-from meshlib.wire.message import AsyncReply, InvalidRequest, Reply, Request, SyncReply, Timing, WireError
+from meshlib.wire.clock import seconds_until
+from meshlib.wire.dialler import AsyncDialler, Bound, Dialler
+from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing, WireError
 from meshlib.wire.pieces import async_pieces, sync_pieces
+from meshlib.wire.progress import Origin, Progress, make_reply
 
 __all__ = ["AsyncFallbackChannel", "SyncFallbackChannel"]
-
-_FAILURES: tuple[tuple[type[Exception], Failure], ...] = (
-    (httpcore.ConnectTimeout, Failure.CONNECT_TIMEOUT),
-    (httpcore.PoolTimeout, Failure.CONNECT_TIMEOUT),
-    (httpcore.TimeoutException, Failure.TIMEOUT),
-    (httpcore.ConnectError, Failure.CONNECT),
-    (httpcore.NetworkError, Failure.RESET),
-    (httpcore.ProtocolError, Failure.PROTOCOL),
-    (anyio.BrokenResourceError, Failure.RESET),
-    (anyio.ClosedResourceError, Failure.RESET),
-    (OSError, Failure.RESET),
-)
-_ERRORS = tuple(kind for kind, _ in _FAILURES)
-# How httpcore says that the peer hung up, in HTTP/1.1 and in HTTP/2.
-_HUNG_UP = ("Server disconnected", "<StreamReset", "<ConnectionTerminated")
-
-
-class Progress:
-    """How far one request got, from httpcore's trace events."""
-
-    __slots__ = ("peer", "received", "reused", "sent")
-
-    def __init__(self, peer: str) -> None:
-        self.peer = peer
-        self.sent = self.received = False
-        self.reused = True
-
-    def note(self, event: str, _: object) -> None:
-        """The trace function of a synchronous request."""
-        if event.endswith("connect_tcp.started"):
-            self.reused = False
-        elif event.endswith("send_request_headers.started"):
-            self.sent = True
-        elif event.endswith("receive_response_headers.complete"):
-            self.received = True
-
-    async def anote(self, event: str, info: object) -> None:
-        """The trace function of an asynchronous request."""
-        self.note(event, info)
-
-    def error(self, exc: Exception) -> Exception:
-        """What to raise for an error of httpcore's."""
-        if isinstance(exc, httpcore.LocalProtocolError) and not self.received:
-            return InvalidRequest(str(exc))
-        failure = next(failure for kind, failure in _FAILURES if isinstance(exc, kind))
-        if failure is Failure.PROTOCOL and str(exc).startswith(_HUNG_UP):
-            failure = Failure.RESET
-        return self.failed(failure, str(exc) or type(exc).__name__)
-
-    def failed(self, failure: Failure, problem: str) -> WireError:
-        """A failure of the request, as far as it got."""
-        connecting = failure in {Failure.CONNECT, Failure.CONNECT_TIMEOUT}
-        return WireError(
-            failure,
-            f"{self.peer}: {problem}",
-            sent=self.sent and not connecting,
-            received=self.received,
-            reused=self.reused and not connecting,
-        )
-
-    @contextmanager
-    def mapping(self) -> Generator[None, None, None]:
-        """Raises what `error` makes of httpcore's errors."""
-        try:
-            yield
-        except _ERRORS as exc:
-            raise self.error(exc) from exc
-
-
-class _Origin:
-    """What the synchronous and the asynchronous fallback know of their endpoint."""
-
-    __slots__ = ("authority", "busy", "carried", "closed", "host", "max_requests", "port", "scheme", "sni")
-
-    def __init__(self, host: str, port: int, scheme: str, authority: str, sni: str | None, max_requests: int) -> None:
-        self.host = host
-        self.port = port
-        self.scheme = scheme
-        self.authority = authority
-        self.sni = sni
-        self.max_requests = max_requests
-        self.carried: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-        self.busy = 0
-        self.closed = False
-
-    @property
-    def peer(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    def spent(self, response: httpcore.Response) -> Any:
-        """The network stream under `response` if it has carried all the requests it may, otherwise None."""
-        stream = response.extensions.get("network_stream")
-        if not self.max_requests or stream is None or not response.extensions["http_version"].startswith(b"HTTP/1"):
-            return None
-        carried = self.carried[stream] = self.carried.get(stream, 0) + 1
-        return stream if carried >= self.max_requests else None
-
-    def request(self, request: Request, timing: Timing, content: Any, trace: Callable[..., Any]) -> httpcore.Request:
-        opening = connect_by(timing)
-        reading = soonest(timing.read, timing.head_by)
-        extensions = {
-            "timeout": {
-                "connect": None if opening is None else seconds_until(opening),
-                "read": None if reading is None else seconds_until(reading),
-                "write": timing.write,
-            },
-            "trace": trace,
-        }
-        if self.sni is not None:
-            extensions["sni_hostname"] = self.sni
-        host, _, port = self.authority.partition(":")
-        url = httpcore.URL(
-            scheme=self.scheme.encode(), host=host.encode(), port=int(port) if port else None, target=request.target
-        )
-        return httpcore.Request(request.method, url, headers=_framed(request), content=content, extensions=extensions)
-
-
-def _framed(request: Request) -> list[tuple[bytes, bytes]]:
-    headers = list(request.headers)
-    if request.body is None or {b"content-length", b"transfer-encoding"} & {name.lower() for name, _ in headers}:
-        return headers
-    if isinstance(request.body, bytes):
-        return [*headers, (b"Content-Length", b"%d" % len(request.body))]
-    return [*headers, (b"Transfer-Encoding", b"chunked")]
-
-
-def _reply(request: Request, response: httpcore.Response, body: Any) -> Reply[Any]:
-    extensions = response.extensions
-    switched = response.status == 101 or (request.method == b"CONNECT" and response.status < 300)
-    return Reply(
-        response.status,
-        extensions.get("reason_phrase", b""),
-        extensions.get("http_version", b"HTTP/1.1"),
-        response.headers,
-        body,
-        extensions["network_stream"] if switched else None,
-    )
 
 
 class AsyncFallbackChannel:
@@ -168,7 +30,7 @@ class AsyncFallbackChannel:
         host: address or name of the endpoint.
         port: its port.
         scheme: `http` or `https`.
-        authority: the logical `host` or `host:port`, as in the URL.
+        authority: the logical host, as in the URL but without its port; TLS checks the peer's certificate against it.
         sni: the server name for TLS; None takes it from `authority`.
         ssl_context: for `https`.
         http2: whether HTTP/2 may be spoken; over plain http it is taken for granted.
@@ -191,7 +53,7 @@ class AsyncFallbackChannel:
         idle_timeout: float = 3600,
         max_requests: int = 0,
     ) -> None:
-        self._origin = _Origin(host, port, scheme, authority, sni, max_requests)
+        self._origin = Origin(host, port, scheme, authority, sni, max_requests)
         self._closing: asyncio.Task[None] | None = None
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context,
@@ -199,7 +61,7 @@ class AsyncFallbackChannel:
             keepalive_expiry=idle_timeout,
             http1=scheme == "https" or not http2,
             http2=http2,
-            network_backend=_AsyncDialler(host, port),
+            network_backend=AsyncDialler(host, port),
         )
 
     @property
@@ -241,7 +103,7 @@ class AsyncFallbackChannel:
             with progress.mapping():
                 response = await self._pool.handle_async_request(outgoing)
             body = _AsyncBody(self, response, progress, timing, self._origin.spent(response))
-            return _reply(request, response, body)
+            return make_reply(request, response, body)
         connecting = not (progress.sent or progress.reused)
         failure = Failure.CONNECT_TIMEOUT if connecting else Failure.TIMEOUT
         raise progress.failed(failure, "the time to wait for the response head ran out")
@@ -324,23 +186,6 @@ class _AsyncBody:
             self._channel.ended()
 
 
-class _AsyncDialler(httpcore.AsyncNetworkBackend):
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
-        self._backend = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return await self._backend.connect_tcp(self._host, self._port, timeout, local_address, socket_options)
-
-
 class SyncFallbackChannel:
     """Our blocking connections to one endpoint over TLS or HTTP/2, for any number of threads.
 
@@ -348,7 +193,7 @@ class SyncFallbackChannel:
         host: address or name of the endpoint.
         port: its port.
         scheme: `http` or `https`.
-        authority: the logical `host` or `host:port`, as in the URL.
+        authority: the logical host, as in the URL but without its port; TLS checks the peer's certificate against it.
         sni: the server name for TLS; None takes it from `authority`.
         ssl_context: for `https`.
         http2: whether HTTP/2 may be spoken; over plain http it is taken for granted.
@@ -371,16 +216,16 @@ class SyncFallbackChannel:
         idle_timeout: float = 3600,
         max_requests: int = 0,
     ) -> None:
-        self._origin = _Origin(host, port, scheme, authority, sni, max_requests)
+        self._origin = Origin(host, port, scheme, authority, sni, max_requests)
         self._lock = threading.RLock()
-        self._bound = _Bound()
+        self._bound = Bound()
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,
             keepalive_expiry=idle_timeout,
             http1=scheme == "https" or not http2,
             http2=http2,
-            network_backend=_Dialler(host, port, self._bound),
+            network_backend=Dialler(host, port, self._bound),
         )
 
     @property
@@ -422,7 +267,7 @@ class SyncFallbackChannel:
         with self._bound.until(timing.head_by), progress.mapping():
             response = self._pool.handle_request(outgoing)
         spent = self._origin.spent(response)
-        return _reply(request, response, _SyncBody(self, response, progress, self._bound, timing.body_by, spent))
+        return make_reply(request, response, _SyncBody(self, response, progress, self._bound, timing.body_by, spent))
 
     def ended(self) -> None:
         """One response less; the last one of a closed channel takes the connections with it."""
@@ -449,7 +294,7 @@ class _SyncBody:
         channel: SyncFallbackChannel,
         response: httpcore.Response,
         progress: Progress,
-        bound: _Bound,
+        bound: Bound,
         body_by: float | None,
         spent: httpcore.NetworkStream | None,
     ) -> None:
@@ -487,67 +332,3 @@ class _SyncBody:
             self._response.close()
         finally:
             self._channel.ended()
-
-
-class _Bound(threading.local):
-    """The instant that bounds the reads of this thread: httpcore itself bounds only each single read."""
-
-    instant: float | None = None
-
-    @contextmanager
-    def until(self, instant: float | None) -> Generator[None, None, None]:
-        self.instant = instant
-        try:
-            yield
-        finally:
-            self.instant = None
-
-    def clip(self, timeout: float | None) -> float | None:
-        if self.instant is None:
-            return timeout
-        left = self.instant - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("the time for the response ran out")
-        return left if timeout is None else min(left, timeout)
-
-
-class _Dialler(httpcore.NetworkBackend):
-    def __init__(self, host: str, port: int, bound: _Bound) -> None:
-        self._host = host
-        self._port = port
-        self._bound = bound
-        self._backend = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        stream = self._backend.connect_tcp(self._host, self._port, timeout, local_address, socket_options)
-        return _BoundStream(stream, self._bound)
-
-
-class _BoundStream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, bound: _Bound) -> None:
-        self._stream = stream
-        self._bound = bound
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._bound.clip(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._bound.clip(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        return _BoundStream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._bound)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)

@@ -13,7 +13,8 @@ import anyio
 from meshlib.call.effects import Failure
 from meshlib.wire.channel import AsyncChannelBase
 from meshlib.wire.clock import connect_by, seconds_until
-from meshlib.wire.http1 import Encoded, Exchange
+from meshlib.wire.encode import Encoded
+from meshlib.wire.http1 import Exchange
 from meshlib.wire.message import AsyncReply, Reply, Timing, WireError
 from meshlib.wire.pieces import async_pieces
 from meshlib.wire.pool import Pool

@@ -15,7 +15,8 @@ from typing import Any
 
 from meshlib.call.effects import Failure
 from meshlib.wire.clock import soonest
-from meshlib.wire.http1 import Encoded, Exchange, ResponseParser
+from meshlib.wire.encode import Encoded
+from meshlib.wire.http1 import Exchange, ResponseParser
 from meshlib.wire.message import Timing, WireError
 from meshlib.wire.pool import Pool
 
