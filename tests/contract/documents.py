@@ -12,7 +12,7 @@ __all__ = ["entry"]
 
 def entry(name: str, host: str = "") -> Resource:
     """A ServiceEntry called `name` for `host`."""
-    spec = {"hosts": [host or f"{name}.example"]}
+    spec = {"hosts": [host or f"{name}.example"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
     document = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "ServiceEntry",

@@ -11,7 +11,7 @@ import pytest
 
 from meshlib.errors import RegistryError
 from meshlib.registries.base import MAX_DOCUMENT_BYTES, Instance, Registry, Update
-from meshlib.resources.documents import ResourceKey
+from meshlib.resources import ResourceKey
 from tests.contract.documents import entry
 from tests.contract.places import Place
 

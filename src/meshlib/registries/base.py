@@ -22,7 +22,7 @@ import msgspec
 from meshlib.errors import RegistryError, SettingsError
 
 if TYPE_CHECKING:
-    from meshlib.resources.documents import Resource, ResourceKey, Source
+    from meshlib.resources import Resource, ResourceKey, Source
 
 __all__ = [
     "DEFAULT_TTL",

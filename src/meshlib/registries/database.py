@@ -178,7 +178,9 @@ class Database:
     def _identity(self) -> tuple[int, int]:
         found = os.stat(self.path)
         if not stat.S_ISREG(found.st_mode):
-            raise RegistryError(self.url, "is not a regular file", "name a file, as in sqlite:///var/lib/mesh/registry.db")
+            raise RegistryError(
+                self.url, "is not a regular file", "name a file, as in sqlite:///var/lib/mesh/registry.db"
+            )
         return found.st_dev, found.st_ino
 
     def _create(self) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from meshlib.errors import RegistryError
 from meshlib.registries.base import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS
 from meshlib.registries.lockfile import shared
-from meshlib.resources.documents import ResourceKey, Source
+from meshlib.resources import ResourceKey, Source
 from meshlib.resources.yamltext import TextError, compose
 
 __all__ = ["DocumentFiles", "Homes", "Signature"]

@@ -18,7 +18,7 @@ from meshlib.registries.base import DEFAULT_TTL, MAX_DOCUMENTS, Instance, Lease,
 from meshlib.registries.documentfiles import DocumentFiles, Signature
 from meshlib.registries.leasefiles import LeaseFiles, Mark, write_atomically
 from meshlib.registries.lockfile import exclusive
-from meshlib.resources.documents import Resource, ResourceKey, Source, encode
+from meshlib.resources import Resource, ResourceKey, Source, encode
 
 __all__ = ["FileRegistry"]
 

@@ -20,7 +20,7 @@ from meshlib.registries.base import (
     Update,
     make_update,
 )
-from meshlib.resources.documents import Resource, ResourceKey, Source, encode
+from meshlib.resources import Resource, ResourceKey, Source, encode
 
 __all__ = ["MemoryRegistry"]
 

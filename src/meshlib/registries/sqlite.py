@@ -35,7 +35,7 @@ from meshlib.registries.base import (
     poll,
 )
 from meshlib.registries.database import Damaged, Database
-from meshlib.resources.documents import Resource, ResourceKey, Source, encode
+from meshlib.resources import Resource, ResourceKey, Source, encode
 
 __all__ = ["SQLiteRegistry"]
 
@@ -220,4 +220,3 @@ def _check(name: object, body: object, digest: object) -> None:
 
 def _digest(name: str, body: bytes) -> bytes:
     return blake2b(body, digest_size=8, key=blake2b(name.encode(), digest_size=32).digest()).digest()
-

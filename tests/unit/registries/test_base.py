@@ -12,7 +12,7 @@ from meshlib.errors import RegistryError, SettingsError
 from meshlib.registries import default_url, open_registry
 from meshlib.registries.base import EMPTY, Instance, Update, address, make_update, merge, poll
 from meshlib.registries.memory import MemoryRegistry
-from meshlib.resources.documents import Source
+from meshlib.resources import Source
 
 
 def test_an_instance_gets_an_id_of_its_own() -> None:

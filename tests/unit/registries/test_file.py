@@ -1,5 +1,7 @@
 """What a directory of files goes through under the hands of people and tools."""
 
+# ruff: noqa: ASYNC230, ASYNC240 - what happens to files is the matter of these tests
+
 from __future__ import annotations
 
 import asyncio

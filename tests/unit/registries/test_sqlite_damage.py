@@ -1,5 +1,7 @@
 """What may happen to a file, and that the registry comes through all of it by itself."""
 
+# ruff: noqa: ASYNC221, ASYNC240 - what happens to files is the matter of these tests
+
 from __future__ import annotations
 
 import asyncio
@@ -164,7 +166,7 @@ async def test_documents_deleted_on_purpose_stay_deleted(tmp_path: Path) -> None
     await there.aclose()
 
 
-async def test_a_new_file_made_by_a_process_that_knows_no_documents_gets_them_from_one_that_does(tmp_path: Path) -> None:
+async def test_a_new_file_gets_the_documents_of_whoever_remembers_them(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     remembers, knows_nothing = SQLiteRegistry(path), SQLiteRegistry(path)
     await remembers.apply([entry("one")])
@@ -234,8 +236,8 @@ async def test_a_reboot_expires_only_those_who_do_not_come_back(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda path: path.mkdir(), "not a regular file"),
-        (lambda path: os.mkfifo(path), "not a regular file"),
+        (Path.mkdir, "not a regular file"),
+        (os.mkfifo, "not a regular file"),
         (lambda path: shell(path, "CREATE TABLE accounts (id)"), "something else"),
         (lambda path: shell(path, "PRAGMA application_id = 1835365224", "PRAGMA user_version = 9"), "format 9"),
     ],
