@@ -26,4 +26,5 @@ async def main(url: str, port: int, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
-asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
