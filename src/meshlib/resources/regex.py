@@ -18,7 +18,7 @@ __all__ = ["regex_fault"]
 _parser: Any = importlib.import_module("re._parser")
 _MAX_LENGTH = 1024
 _MAX_COUNT = 1000
-_MAX_WAYS = 10_000_000
+_MAX_WAYS = 4_000_000
 _UNBOUNDED_WAYS = 1000
 
 # A set of characters is an integer: a bit for each of ASCII, and one each for the words, spaces and rest beyond it.
@@ -52,7 +52,7 @@ def regex_fault(pattern: str) -> str | None:
         if _odd_class(pattern):
             return "has a class inside a class or a set operation; escape '[', '--', '&&', '||' and '~~' within [ ]"
         tree = _parser.parse(pattern)
-        _Analysis(ignore_case=_FOLDS_CASE.search(pattern) is not None).sequence(list(tree), looped=False)
+        _Analysis(ignore_case=_FOLDS_CASE.search(pattern) is not None).whole(list(tree))
     except (re.error, OverflowError) as error:
         return f"is not a regular expression: {error}"
     except RecursionError:
@@ -87,7 +87,6 @@ class _Part(NamedTuple):
     first: int
     last: Sequence[_Place]
     empty: bool
-    ways: int = 1
 
 
 class _Analysis:
@@ -95,21 +94,26 @@ class _Analysis:
         self._ignore_case = ignore_case
         self._total = 1
 
+    def whole(self, nodes: Sequence[Any]) -> None:
+        part = self.sequence(nodes, looped=False)
+        # A repeat at the end is run through once more for each way to get there, unless it takes whatever is left.
+        trailing = max((place.ways for place in part.last if place.follow != _ANY), default=1)
+        if self._total > 1 and trailing > 1:
+            self._overlap(trailing, looped=False)
+
     def sequence(self, nodes: Sequence[Any], *, looped: bool) -> _Part:
         entry = _Place()
         open_places: list[_Place] = [entry]
-        most = 1
         for node in nodes:
             part = self._node(node, looped=looped)
-            most = max(most, part.ways)
             clashing = [place for place in open_places if place.follow & part.first]
             if clashing:
                 self._overlap(max(place.ways for place in clashing), looped=looped)
             for place in open_places:
                 place.follow |= part.first
-                place.ways = max(place.ways, part.ways) if part.empty else place.ways
+                place.ways = max(place.ways, 2) if part.empty else place.ways
             open_places = [*part.last, *(open_places if part.empty else ())]
-        return _Part(entry.follow, [place for place in open_places if place is not entry], entry in open_places, most)
+        return _Part(entry.follow, [place for place in open_places if place is not entry], entry in open_places)
 
     def _node(self, node: Any, *, looped: bool) -> _Part:
         kind, value = str(node[0]), node[1]
@@ -133,24 +137,28 @@ class _Analysis:
         again = unbounded or int(high) > 1
         part = self.sequence(list(body), looped=looped or again)
         if again:
-            if any(place.follow & part.first for place in part.last):
+            if part.empty or any(place.follow & part.first for place in part.last):
                 self._overlap(1, looped=True)
             for place in part.last:
                 place.follow |= part.first
+        elif part.empty and int(low) == 0:
+            self._overlap(2, looped=looped)  # empty by leaving it out, or by going through it
         ways = min(_UNBOUNDED_WAYS, int(high) - int(low) + 1)
         for place in part.last:
             place.ways = max(place.ways, ways)
-        return _Part(part.first, part.last, part.empty or int(low) == 0, max(ways, part.ways))
+        return _Part(part.first, part.last, part.empty or int(low) == 0)
 
     def _branch(self, branches: Sequence[Sequence[Any]], *, looped: bool) -> _Part:
         parts = [self.sequence(branch, looped=looped) for branch in branches]
         first = 0
+        empty = 0
         for part in parts:
-            if first & part.first:
+            empty += part.empty
+            if first & part.first or (part.empty and empty > 1):
                 self._overlap(2, looped=looped)
             first |= part.first
         last = [place for part in parts for place in part.last]
-        return _Part(first, last, any(part.empty for part in parts), max(part.ways for part in parts))
+        return _Part(first, last, empty > 0)
 
     def _overlap(self, ways: int, *, looped: bool) -> None:
         if looped:

@@ -46,7 +46,7 @@ def test_what_is_no_host_name_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("1.5s", 1.5), ("250ms", 0.25), ("1h30m", 5400), ("2000us", 0.002), (".5s", 0.5), ("1ms", 0.001), ("8760h", 31_536_000)],
+    [("1.5s", 1.5), ("250ms", 0.25), ("1h30m", 5400), ("2000us", 0.002), (".5s", 0.5), ("1ms", 0.001)],
 )  # fmt: skip
 def test_a_duration_is_read_as_go_reads_it(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)

@@ -11,7 +11,10 @@ import pytest
 from meshlib.resources import Source, encode, load
 
 GOOD = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a}\n"
-JSON = '{"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "a"}, "spec": {"host": "a"}}'
+JSON = (
+    '{"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",'
+    ' "metadata": {"name": "a"}, "spec": {"host": "a"}}'
+)
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 12)
 )
