@@ -27,16 +27,16 @@ FLOORS: dict[str, int] = {
     "telemetry": 5,
     "identity": 5,
     "wire": 6,
-    "inbound": 6,
     "agent": 7,
     "mesh": 8,
-    "__init__": 9,  # the public names
-    "testing": 10,
-    "cli": 10,
+    "inbound": 9,
+    "__init__": 10,  # the public names
+    "testing": 11,
+    "cli": 11,
 }
 
 # Decisions are taken here: nothing in these waits, dials or looks at a clock.
-PURE = ("resources", "state", "policy", "plan", "call.effects", "call.flow", "inbound.admit")
+PURE = ("resources", "state", "policy", "plan", "call.effects", "call.flow", "inbound.admit", "inbound.arrival")
 IMPURE_IMPORTS = {
     "anyio", "asyncio", "concurrent", "datetime", "http", "httpcore", "httpx", "httpx2", "multiprocessing", "select",
     "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "trio", "urllib.request",

@@ -1,0 +1,72 @@
+"""What an arriving request says of the call it belongs to. Pure: time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, PASSED_ON, Inherited
+
+__all__ = ["EXPIRED_BODY", "EXPIRED_HEADERS", "EXPIRED_STATUS", "inherit"]
+
+LONGEST_DEADLINE_MS = 86_400_000
+"""A day; a caller that says it waits longer has no deadline worth the name."""
+
+MOST_ATTEMPTS = 1000
+
+MOST_TRACE_HEADERS = 16
+LONGEST_TRACE_VALUE = 8192
+"""Bytes; W3C Baggage asks for no more. What is longer, or beyond the sixteenth, isn't passed on."""
+
+EXPIRED_STATUS = 504
+EXPIRED_BODY = (
+    b'{"type":"about:blank","title":"Gateway Timeout","status":504,'
+    b'"detail":"the deadline of the caller had passed when this request arrived"}'
+)
+EXPIRED_HEADERS = (
+    (b"content-type", b"application/problem+json"),
+    (b"content-length", b"%d" % len(EXPIRED_BODY)),
+    (b"x-meshlib-reason", b"DT"),
+)
+"""The answer to expired work; DT is Envoy's response flag for a deadline that ran out."""
+
+_READ = PASSED_ON | {DEADLINE_HEADER, ATTEMPT_HEADER}
+
+
+def inherit(headers: Iterable[tuple[bytes, bytes]], now: float) -> Inherited | None:
+    """What the calls made while serving a request inherit of it. What makes no sense is passed over.
+
+    Args:
+        headers: of the request, names in lower case.
+        now: monotonic seconds.
+
+    Returns:
+        None when the caller has stopped waiting, so that nobody wants the answer.
+    """
+    left: int | None = None
+    attempt = 1
+    trace: list[tuple[bytes, bytes]] | None = None
+    for name, value in headers:
+        if name not in _READ:
+            continue
+        if name == DEADLINE_HEADER:
+            given = _number(value, LONGEST_DEADLINE_MS)
+            if given is not None and (left is None or given < left):
+                left = given
+        elif name == ATTEMPT_HEADER:
+            attempt = _number(value, MOST_ATTEMPTS) or 1
+        elif trace is None:
+            trace = [(name, value)] if len(value) <= LONGEST_TRACE_VALUE else None
+        elif len(trace) < MOST_TRACE_HEADERS and len(value) <= LONGEST_TRACE_VALUE:
+            trace.append((name, value))
+    if left == 0:
+        return None
+    deadline = None if left is None else now + left / 1000
+    return Inherited(deadline, attempt, tuple(trace) if trace else ())
+
+
+def _number(value: bytes, most: int) -> int | None:
+    """The number `value` is in decimal digits; None: it isn't one, or more than `most`."""
+    if not value.isdigit() or len(value) > len(str(most)):
+        return None
+    number = int(value)
+    return number if number <= most else None

@@ -1,0 +1,137 @@
+"""The mesh's side of an ASGI application."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import anyio.to_thread
+
+from meshlib.context import INHERITED
+from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit
+from meshlib.inbound.draining import Draining
+from meshlib.inbound.listening import choose, listening
+from meshlib.inbound.presence import Presence
+from meshlib.mesh import Mesh, default_mesh
+
+__all__ = ["ASGIMiddleware"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class ASGIMiddleware:
+    """An ASGI application in the mesh.
+
+    Calls made while serving a request inherit its deadline, attempt count and trace headers, and a request whose caller
+    has stopped waiting is answered 504. A mesh with a service name registers the process when its server listens, and
+    withdraws it half a second before the server hears of SIGTERM or SIGINT.
+
+    Args:
+        app: the application.
+        mesh: by default the one that MESHLIB_* variables describe, shared by the whole process.
+
+    Raises:
+        SettingsError: a MESHLIB_* variable is not allowed.
+
+    Example:
+        >>> app.add_middleware(ASGIMiddleware)                                      # doctest: +SKIP
+    """
+
+    def __init__(self, app: App, mesh: Mesh | None = None) -> None:
+        self.app = app
+        self.mesh = mesh or default_mesh()
+        self._presence = Presence(self.mesh) if self.mesh.settings.service is not None else None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one connection of the server's."""
+        kind = scope["type"]
+        presence = self._presence
+        if kind == "lifespan" and presence is not None:
+            await _Lifespan(self.app, presence).run(scope, receive, send)
+            return
+        if kind not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        if presence is not None and not presence.begun:
+            _register_late(presence, scope)
+        inherited = inherit(scope["headers"], time.monotonic())
+        if inherited is None:
+            await _refuse(scope, receive, send)
+            return
+        token = INHERITED.set(inherited)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            INHERITED.reset(token)
+
+
+class _Lifespan:
+    """One lifespan of the application, and what the mesh does at its turns."""
+
+    def __init__(self, app: App, presence: Presence) -> None:
+        self._app = app
+        self._presence = presence
+        self._draining = Draining(presence)
+        self._inherited = listening()
+        self._answered = False
+
+    async def run(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        async def hear() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._end()
+            return message
+
+        async def say(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._begin()
+            self._answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, hear, say)
+        except Exception:
+            self._unanswered()
+            raise
+        self._unanswered()
+
+    def _unanswered(self) -> None:
+        if not self._answered:  # it knows no lifespan; the server goes on without
+            self._begin()
+
+    def _begin(self) -> None:
+        # A server binds after this, or has bound before its application started.
+        self._presence.watch(self._inherited, listening())
+        self._draining.install()
+
+    async def _end(self) -> None:
+        self._draining.restore()
+        await anyio.to_thread.run_sync(self._presence.leave)
+
+
+def _register_late(presence: Presence, scope: MutableMapping[str, Any]) -> None:
+    """At the first request to a server without lifespan."""
+    host, port = scope.get("server") or ("", None)
+    if port is None:  # a Unix socket
+        presence.watch((), listening())
+    else:
+        address = choose([(host, port)])
+        assert address is not None
+        presence.register(address)
+    Draining(presence).install()
+
+
+async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    prefix = "http.response"
+    if scope["type"] == "websocket":
+        await receive()
+        prefix = "websocket.http.response"
+        if prefix not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": 1013})  # try again later
+            return
+    await send({"type": f"{prefix}.start", "status": EXPIRED_STATUS, "headers": list(EXPIRED_HEADERS)})
+    await send({"type": f"{prefix}.body", "body": EXPIRED_BODY})
