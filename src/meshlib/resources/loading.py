@@ -25,8 +25,9 @@ from meshlib.resources.fields import nearest
 from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.references import check_references
+from meshlib.resources.routes import inert
 from meshlib.resources.texts import documents
-from meshlib.resources.validate import check, inert, name_fault
+from meshlib.resources.validate import check, name_fault
 from meshlib.resources.yamltext import Document, TextError, line_of
 
 __all__ = ["load"]
@@ -174,7 +175,7 @@ def _resource(text: Document, report: _DocumentReport) -> tuple[Resource | None,
         return None, False
     for path, message in check(spec, document["spec"]):
         report.problem(path, message)
-    for path, message in inert(spec):
+    for path, message in inert(spec) if isinstance(spec, VirtualServiceSpec) else ():
         report.note(path, "ignored", functools.partial(str, message))
     return Resource(report.kind, metadata, spec, report.origin, document), not report.faults
 

@@ -75,7 +75,7 @@ def compose(text: str) -> Iterator[Document]:
     Raises:
         TextError: at the first place that can't be read; documents before it have been given out.
     """
-    import yaml  # noqa: PLC0415  # a program that never reads YAML should not pay for it
+    import yaml  # a program that never reads YAML should not pay for it
 
     composer = _Composer()
     try:
