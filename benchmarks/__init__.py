@@ -1,0 +1,1 @@
+"""What the mesh costs. Run by `scripts/bench`."""

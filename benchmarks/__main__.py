@@ -1,0 +1,27 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+
+from benchmarks import call, imports, policy
+
+BENCHMARKS = {"policy": policy.run, "import": imports.run, "call": call.run}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("which", nargs="*", choices=sorted(BENCHMARKS), help="all of them by default")
+    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds of each (default: 15)")
+    arguments = parser.parse_args()
+    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, {sys.platform}")
+    for name in arguments.which or BENCHMARKS:
+        print(f"\n{name}")
+        BENCHMARKS[name](arguments.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
