@@ -45,7 +45,7 @@ class Inherited(NamedTuple):
     trace: tuple[tuple[bytes, bytes], ...] = ()
 
 
-INHERITED: ContextVar[Inherited] = ContextVar("meshlib.inherited", default=Inherited())
+INHERITED: ContextVar[Inherited] = ContextVar("meshlib.inherited", default=Inherited())  # noqa: B039 - an immutable tuple
 
 
 @contextlib.contextmanager

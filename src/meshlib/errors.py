@@ -250,11 +250,11 @@ def _join(error: type[CallError], client: ModuleType) -> type[CallError]:
 
 
 def _plain(joined: type) -> type:
-    return next(base for base in joined.__mro__ if vars(sys.modules[__name__]).get(base.__name__) is base)
+    here = vars(sys.modules[__name__])
+    return next(base for base in joined.__mro__ if here.get(base.__name__) is base)
 
 
 def _unpickle(name: str, client: str, message: str, evidence: Evidence) -> CallError:
     error: type[CallError] = vars(sys.modules[__name__])[name]
     module = sys.modules.get(client)
-    kind = for_client(error, module) if module is not None else error
-    return kind(message, evidence)
+    return (error if module is None else for_client(error, module))(message, evidence)

@@ -56,7 +56,7 @@ class Explanation(NamedTuple):
         version: of the configuration in force.
         host: the virtual host, "" when the mesh doesn't know the URL's host.
         candidates: routes looked at, in order, up to the one taken.
-        answer: what happens: `forward`, `redirect 301`, `direct response 200`, `no route (404)`, `pass through`, `refuse`.
+        answer: what happens: `forward`, `redirect 301 …`, `direct response 200`, `pass through` and so on.
         clusters: where it can go.
         plan: deadline, retries, faults and the like, in words.
     """
@@ -136,7 +136,7 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
         return Explanation(method, url, plan.version, "", (), answer, (), ())
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     view = _Headers(headers)
-    head = HeadView(method, target, view.get("host") or parts.netloc.rpartition("@")[2], view)
+    head = HeadView(method, target.encode(), parts.netloc.rpartition("@")[2], view)
     candidates: list[Candidate] = []
     taken: RoutePlan | None = None
     for route in virtual.routes:
@@ -201,9 +201,7 @@ def _clusters(route: RoutePlan, now: float) -> Iterator[ClusterView]:
         breaker = state.value if cluster.breaker is not None or state is not BreakerState.CLOSED else ""
         endpoints = tuple(_endpoint(cluster, endpoint, now) for endpoint in cluster.endpoints)
         panic = bool(endpoints) and picker.panicking(now)
-        yield ClusterView(
-            cluster.name, 100.0 * weight / total, picker.name, breaker, panic, endpoints, cluster.total
-        )
+        yield ClusterView(cluster.name, 100.0 * weight / total, picker.name, breaker, panic, endpoints, cluster.total)
 
 
 def _endpoint(cluster: Cluster, endpoint: EndpointState, now: float) -> EndpointView:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meshlib.errors import SettingsError
+from meshlib.registries import default_url
 
 __all__ = ["Settings", "default_state_dir", "parse_address", "settings_from"]
 
@@ -82,7 +83,7 @@ def settings_from(
     return Settings(
         service=_label(name, source) if name else None,
         namespace=_label(*value("namespace", namespace, "default")),
-        registry=_registry(*value("registry", registry, f"sqlite://{directory.absolute() / 'mesh.db'}")),
+        registry=_registry(*value("registry", registry, default_url(directory.absolute()))),
         address=parse_address(*given) if (given := value("address", address, ""))[0] else None,
         labels=labels if labels is not None else _labels(*value("labels", None, "")),
         locality=value("locality", locality, "")[0],
@@ -110,7 +111,7 @@ def _label(text: str, source: str) -> str:
 
 
 def _registry(url: str, source: str) -> str:
-    if "://" not in url:
+    if ":" not in url:
         raise SettingsError(f"{source} is {url!r}; expected a URL: sqlite:///path or file:///directory-or-file")
     return url
 

@@ -66,9 +66,7 @@ def status_of(settings: Settings, plan: Plan | None, agent: Agent | None, now: f
         age=None if configuration.changed_at is None else now - configuration.changed_at,
         error="\n".join(str(trouble.error) for trouble in troubles),
         error_age=now - min(trouble.since for trouble in troubles) if troubles else None,
-        registered=tuple(
-            f"{one.instance.host}:{one.instance.port}" for one in registrations if one.lease is not None
-        ),
+        registered=tuple(f"{one.instance.host}:{one.instance.port}" for one in registrations if one.lease is not None),
         registration_error="\n".join(str(one.error) for one in registrations if one.error is not None),
         notes=configuration.notes,
     )

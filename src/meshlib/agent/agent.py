@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 import time
@@ -51,6 +52,7 @@ class Agent:
         self.from_disk = False
         self._make_registry = registry
         self._registry: Registry | None = None
+        self._opened = asyncio.Event()
         self._last_good = last_good
         self._registrations: list[Registration] = []
         self._revisit: asyncio.TimerHandle | None = None
@@ -60,12 +62,14 @@ class Agent:
 
     async def _run(self) -> None:
         registry = self._registry = self._make_registry()
+        self._opened.set()
         waiting = asyncio.get_running_loop().call_later(FIRST_UPDATE_WAIT, self._fall_back)
         try:
             while True:
                 try:
-                    async for said in registry.watch():
-                        self._take(said)
+                    async with contextlib.aclosing(registry.watch()) as watch:
+                        async for said in watch:
+                            self._take(said)
                 except Exception as error:
                     log.exception("watching %s failed and is begun again", registry.url)
                     self._take(RegistryError(registry.url, f"watching failed: {error!r}"))
@@ -121,8 +125,8 @@ class Agent:
         """Keep `instance` registered from now on; the future is done when the work has begun."""
 
         async def begin() -> Registration:
-            while self._registry is None:
-                await asyncio.sleep(0)
+            await self._opened.wait()
+            assert self._registry is not None
             registration = Registration(self._registry, instance)
             self._registrations.append(registration)
             return registration

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 2.0
-"""Seconds before a failed registration is tried again, the first time and at the most; a renewal, up to its interval."""
+"""Seconds before a failed registration is tried again, the first time and at the most; a renewal: to its interval."""
 
 
 class Registration:
@@ -49,7 +49,9 @@ class Registration:
             try:
                 await self.lease.withdraw()
             except RegistryError as error:
-                log.warning("the registration of %s can't be withdrawn and will expire: %s", self.instance.service, error)
+                log.warning(
+                    "the registration of %s can't be withdrawn and will expire: %s", self.instance.service, error
+                )
 
     async def _keep(self) -> None:
         self.lease = lease = await self._persist(lambda: self._registry.register(self.instance), LONGEST_WAIT)

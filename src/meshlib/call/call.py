@@ -5,6 +5,8 @@ from __future__ import annotations
 from meshlib.errors import Attempt, Evidence
 from meshlib.plan.cluster import Cluster
 from meshlib.plan.route import HeaderOps, RoutePlan
+from meshlib.policy.outcome import Failure
+from meshlib.state.endpoint import EndpointState
 
 __all__ = ["REPLAY_LIMIT", "Body", "Call"]
 
@@ -32,6 +34,14 @@ class Body:
 
 
 EMPTY_BODY = Body(0)
+
+
+Tried = tuple[EndpointState, int | Failure | None, float, float, str]
+"""An attempt as the flow notes it: endpoint, status or failure (None: abandoned), begun, ended, kind."""
+
+
+def _word(status: int | Failure | None) -> str:
+    return "abandoned" if status is None else str(status)
 
 
 class Call:
@@ -84,7 +94,7 @@ class Call:
         self.route: RoutePlan | None = None
         self.cluster: Cluster | None = None
         self.cluster_headers: HeaderOps | None = None
-        self.attempts: list[Attempt] = []
+        self.attempts: list[Tried] = []
 
     def replayable(self) -> bool:
         """Whether the body can be sent from its start."""
@@ -96,7 +106,10 @@ class Call:
             self.host,
             self.route.name if self.route else "",
             self.cluster.name if self.cluster else "",
-            tuple(self.attempts),
+            tuple(
+                Attempt(endpoint.address, _word(status), begun - self.started, ended - begun, kind)
+                for endpoint, status, begun, ended, kind in self.attempts
+            ),
             self.version,
             now - self.started,
         )

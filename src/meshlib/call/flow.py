@@ -6,21 +6,21 @@ flow runs under the sync driver, the async driver and in virtual time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator
 from typing import Any
 
 from meshlib.call.call import Call
 from meshlib.call.effects import Backoff, Effect, Failure, Flow, Outcome, Race, Send
-from meshlib.errors import Attempt
 from meshlib.plan.cluster import Cluster, HedgePolicy
 from meshlib.plan.route import Fault, RoutePlan
 from meshlib.policy.classify import classify
 from meshlib.policy.outcome import LocalReply
 from meshlib.policy.retry import RetryPolicy
-from meshlib.state.endpoint import EndpointState, Limit, Ticket, Verdict
+from meshlib.state.endpoint import EndpointState, Ticket, Verdict
 
 __all__ = ["call_flow"]
+
+_TIMEOUTS = (Failure.TIMEOUT, Failure.CONNECT_TIMEOUT)
 
 Clock = Callable[[], float]
 Random = Callable[[], float]
@@ -61,23 +61,21 @@ def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flo
         cluster.state.budget.credit(cluster.budget, call.started)
 
     tried: list[EndpointState] = []
-    number = 1
-    while True:
-        attempt = _attempt(route, cluster, call, number, "first" if number == 1 else "retry", tried, clock)
-        if number > 1 and cluster.limits.retries is not None:
-            attempt = _counted(attempt, cluster.state.retries)
-        if cluster.hedge is None or number > 1 or not call.idempotent:
-            outcome = yield from attempt
-        else:
-            outcome = yield from _hedged(attempt, cluster.hedge, route, cluster, call, tried, clock)
-        if outcome.good or retry is None:
-            return outcome
+    attempt = _attempt(route, cluster, call, 1, "first", tried, clock)
+    if cluster.hedge is None or not call.idempotent:
+        outcome = yield from attempt
+    else:
+        outcome = yield from _hedged(attempt, cluster.hedge, route, cluster, call, tried, clock)
 
+    number = 1
+    while not outcome.good and retry is not None:
         wait = _next_try(retry, cluster, call, number, outcome, clock(), random)
         if wait is None:
-            return outcome
-        yield Backoff(wait, outcome)
+            break
         number += 1
+        again = _attempt(route, cluster, call, number, "retry", tried, clock)
+        outcome = yield from _retried(again, wait, outcome, cluster)
+    return outcome
 
 
 def _attempt(
@@ -132,23 +130,21 @@ def _try(
         try_ends = now + retry.per_try_timeout
         expires = try_ends if expires is None or try_ends < expires else expires
 
-    says = "abandoned"
-    kept = False
-    ended = now
+    status: int | Failure | None = None
+    ended: float | None = None
     try:
         outcome: Outcome = yield Send(endpoint, number, expires, cluster.limits.connect_timeout)
         ended = clock()
-        says = outcome.failure.value if outcome.failure is not None else str(outcome.status)
-        kept = outcome.response is not None
+        status = outcome.failure or outcome.status
         _account(cluster, ticket, outcome, ended)
-        if outcome.failure is Failure.TIMEOUT and call.deadline is not None and ended >= call.deadline:
+        if outcome.failure in _TIMEOUTS and call.deadline is not None and ended >= call.deadline:
             outcome.failure = Failure.DEADLINE
         return outcome
     finally:
         # What has no response to read ends here; a response's ticket is released when its body ends.
-        if not kept:
+        if type(status) is not int:
             ticket.release()
-        call.attempts.append(Attempt(endpoint.address, says, now - call.started, ended - now, kind))
+        call.attempts.append((endpoint, status, now, clock() if ended is None else ended, kind))
 
 
 def _account(cluster: Cluster, ticket: Ticket, outcome: Outcome, now: float) -> None:
@@ -165,13 +161,14 @@ def _account(cluster: Cluster, ticket: Ticket, outcome: Outcome, now: float) -> 
         cluster.state.latencies.add(now - ticket.began)
 
 
-def _counted(attempt: Flow, limit: Limit) -> Flow:
-    """The attempt, one of `limit` while it lasts."""
-    limit.enter(math.inf)
+def _retried(attempt: Flow, wait: float, last: Outcome, cluster: Cluster) -> Flow:
+    """The wait and the further attempt. The place that `_next_try` took for it is given back at its end."""
     try:
+        yield Backoff(wait, last)
         return (yield from attempt)
     finally:
-        limit.leave()
+        if cluster.limits.retries is not None:
+            cluster.state.retries.leave()
 
 
 def _begin(cluster: Cluster, endpoint: EndpointState, now: float) -> Ticket | None:
@@ -191,7 +188,8 @@ def _next_try(
 ) -> float | None:
     """Seconds to wait before a further attempt, or None when this outcome is final.
 
-    Worth it and safe, allowed by the endpoint, in time, paid for: in that order, so that a refusal costs nothing.
+    Worth it and safe, allowed by the endpoint, in time, within the limit, paid for: in that order, so that a refusal
+    costs nothing. The place in the limit is taken here, or all that wait at one time would find it free.
     """
     if number > retry.attempts or not retry.wants(outcome, call):
         return None
@@ -199,9 +197,13 @@ def _next_try(
     if wait is None or (call.deadline is not None and now + wait >= call.deadline):
         return None
     most = cluster.limits.retries
-    if most is not None and cluster.state.retries.inside >= most:
+    if most is not None and not cluster.state.retries.enter(most):
         return None
-    return wait if cluster.state.budget.withdraw(cluster.budget, now) else None
+    if cluster.state.budget.withdraw(cluster.budget, now):
+        return wait
+    if most is not None:
+        cluster.state.retries.leave()
+    return None
 
 
 def _hedged(
@@ -221,12 +223,14 @@ def _hedged(
     if delay is None:
         measured = state.latencies.percentile(policy.percentile, now)
         delay = None if measured is None else max(measured, policy.min_delay)
-    if delay is None or not call.replayable() or len(cluster.picker.states) < 2:
+    # Two attempts at one time can't share one stream, begun or not.
+    sendable_twice = call.body.buffered is not None and call.replayable()
+    if delay is None or not sendable_twice or len(cluster.picker.states) < 2:
         return (yield from first)
 
     def second() -> Flow | None:
         at = clock()
-        if not call.replayable() or not state.hedges.withdraw(policy.budget, at):
+        if not state.hedges.withdraw(policy.budget, at):
             return None
         if not state.budget.withdraw(cluster.budget, at):
             return None

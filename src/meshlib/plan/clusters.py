@@ -81,9 +81,7 @@ class Clusters:
             cluster = self.compiled[name] = self._compile(name, host, subset, members, home)
         return cluster
 
-    def _compile(
-        self, name: str, host: str, subset: str | None, members: tuple[Member, ...], home: str
-    ) -> Cluster:
+    def _compile(self, name: str, host: str, subset: str | None, members: tuple[Member, ...], home: str) -> Cluster:
         rule = _applicable(self._rules, host, self._namespace, home)
         policy = rule.traffic_policy or NO_POLICY if rule is not None else NO_POLICY
         labels: Mapping[str, str] = {}
@@ -176,7 +174,7 @@ def _panic(policy: TrafficPolicy, outbound: OutboundPolicySpec) -> float:
 
 
 def _limits(policy: TrafficPolicy) -> Limits:
-    """A library's connections carry one request each: connections in use plus requests waiting bound what is in flight."""
+    """A connection carries one request at a time: connections plus requests waiting bound what is in flight."""
     pool = policy.connection_pool
     if pool is None:
         return Limits()

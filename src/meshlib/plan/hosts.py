@@ -63,8 +63,14 @@ def hosts_of(instances: Iterable[Instance], resources: Iterable[Resource]) -> di
 def _joined(known: Host | None, host: Host) -> Host:
     if known is None:
         return host
-    ports = {port: known.ports.get(port, ()) + host.ports.get(port, ()) for port in (*known.ports, *host.ports)}
-    return Host(known.name, ports, known.namespace)
+    # Where one of them names its ports, the members of the other that serve whatever port is asked for serve each.
+    ports = {*known.ports, *host.ports}
+    wanted = (ports - {0}) or ports
+    return Host(known.name, {port: _at(known, port) + _at(host, port) for port in sorted(wanted)}, known.namespace)
+
+
+def _at(host: Host, port: int) -> tuple[Member, ...]:
+    return host.ports.get(port) or host.ports.get(0, ())
 
 
 def _entry_hosts(resource: Resource, entry: ServiceEntrySpec) -> Iterator[Host]:

@@ -17,7 +17,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 class HeaderChange(NamedTuple):
-    """What `headers` asks for in one direction: set replaces, add appends, remove takes out, in that order."""
+    """What `headers` asks for in one direction: remove takes out, then set replaces and add appends (Envoy's order)."""
 
     set: tuple[tuple[bytes, bytes], ...] = ()
     add: tuple[tuple[bytes, bytes], ...] = ()
@@ -160,7 +160,10 @@ class RoutePlan:
         """The index of the first match that holds (0 for a route that takes everything), or None."""
         if not self.matches:
             return 0
-        return next((index for index, match in enumerate(self.matches) if match.holds(head)), None)
+        for index, match in enumerate(self.matches):
+            if match.holds(head):
+                return index
+        return None
 
 
 class VirtualHost:
@@ -174,9 +177,7 @@ class VirtualHost:
 
     __slots__ = ("host", "ports", "routes", "simple")
 
-    def __init__(
-        self, host: str, routes: Sequence[RoutePlan], ports: Mapping[int, VirtualHost] | None = None
-    ) -> None:
+    def __init__(self, host: str, routes: Sequence[RoutePlan], ports: Mapping[int, VirtualHost] | None = None) -> None:
         self.host = host
         self.routes = tuple(routes)
         self.ports = ports
@@ -185,4 +186,7 @@ class VirtualHost:
 
     def route(self, head: HeadView) -> RoutePlan | None:
         """The first route that matches."""
-        return next((route for route in self.routes if route.matching(head) is not None), None)
+        for route in self.routes:
+            if route.matching(head) is not None:
+                return route
+        return None

@@ -192,15 +192,30 @@ class LeastRequest(Picker):
 
 
 class PeakEwma(Picker):
-    """Of two at random the one with less latency·(in flight + 1), per weight: it flees what is slow (Finagle)."""
+    """Of two at random the one with less latency·(in flight + 1): it flees what is slow (Finagle).
 
-    __slots__ = ()
+    The two are drawn by weight. The cost has weight in it only where load is: an idle endpoint of half the weight is
+    no slower, and would else hardly ever win.
+    """
+
+    __slots__ = ("_mean",)
 
     name = "PEAK_EWMA"
 
+    def __init__(
+        self,
+        states: Sequence[EndpointState],
+        weights: Sequence[int],
+        healthy: Sequence[bool],
+        random: Random,
+        panic: float = PANIC_THRESHOLD,
+    ) -> None:
+        super().__init__(states, weights, healthy, random, panic)
+        self._mean = sum(weights) / len(weights) if weights else 1.0
+
     def cost(self, state: EndpointState, now: float) -> float:
-        """Seconds of latency times what would be in flight, per weight."""
-        return state.latency(now) * (state.active + 1) / self.weights[state]
+        """Seconds of latency times what would be in flight, the load measured by the endpoint's weight."""
+        return state.latency(now) * (state.active * self._mean / self.weights[state] + 1.0)
 
     def _choose(self, now: float) -> EndpointState:
         first, second = self._draw_two()

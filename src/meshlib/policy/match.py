@@ -24,19 +24,29 @@ class HeadView:
 
     Args:
         method: upper case.
-        target: path and query, as it goes on the wire.
-        authority: the `Host` header.
-        headers: the rest.
+        raw_target: path and query, as it goes on the wire.
+        host: of the URL, for a request without a `Host` header.
+        headers: of the request.
     """
 
-    __slots__ = ("_query", "authority", "headers", "method", "target")
+    __slots__ = ("_host", "_query", "_raw_target", "headers", "method")
 
-    def __init__(self, method: str, target: str, authority: str, headers: Headers) -> None:
+    def __init__(self, method: str, raw_target: bytes, host: str, headers: Headers) -> None:
         self.method = method
-        self.target = target
-        self.authority = authority
         self.headers = headers
+        self._raw_target = raw_target
+        self._host = host
         self._query: Mapping[str, str] | None = None
+
+    @property
+    def authority(self) -> str:
+        """The `Host` header."""
+        return self.headers.get("host") or self._host
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        return self._raw_target.decode("ascii", "replace")
 
     @property
     def path(self) -> str:
@@ -66,7 +76,10 @@ class Match(NamedTuple):
 
     def holds(self, head: HeadView) -> bool:
         """Whether every condition holds."""
-        return all(predicate.holds(head) for predicate in self.predicates)
+        for _, holds in self.predicates:  # noqa: SIM110 - a generator would cost as much as the conditions
+            if not holds(head):
+                return False
+        return True
 
 
 def string_test(exact: str | None, prefix: str | None, regex: str | None) -> tuple[str, Test]:

@@ -152,12 +152,15 @@ class CircuitBreaker:
         if self._window.seconds != policy.window:
             self._window = Window(policy.window)
         window = self._window
-        window.add(now, not good, 1)
-        self._streak = 0 if good else self._streak + 1
+        if good:
+            window.add(now, 0, 1)
+            self._streak = 0
+            return
+        window.add(now, 1, 1)
+        self._streak += 1
         failures, calls = window.first, window.second
         by_share = (
             policy.error_percent is not None
-            and not good
             and calls >= policy.minimum_calls
             and failures * 100.0 >= policy.error_percent * calls
         )

@@ -36,6 +36,7 @@ class EndpointState:
 
     Attributes:
         host, port: where it is dialled.
+        address: both as one text, brackets around an IPv6 address.
         active: attempts begun and not yet released.
         begun: attempts ever begun.
         ejected_until: monotonic seconds up to which outlier detection keeps it out; 0.0 when it is in.
@@ -45,6 +46,7 @@ class EndpointState:
         "_cost",
         "_stamp",
         "active",
+        "address",
         "begun",
         "ejected_until",
         "ejections",
@@ -60,6 +62,7 @@ class EndpointState:
     def __init__(self, host: str, port: int, now: float) -> None:
         self.host = host
         self.port = port
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.lock = Lock()
         self.active = 0
         self.begun = 0
@@ -74,11 +77,6 @@ class EndpointState:
 
     def __repr__(self) -> str:
         return f"<EndpointState {self.address} active={self.active}>"
-
-    @property
-    def address(self) -> str:
-        """`host:port`, brackets around an IPv6 address."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def begin(self, now: float) -> Ticket:
         """Begin an attempt at `now`; the ticket must be settled and released, whatever happens."""

@@ -75,6 +75,9 @@ class Outliers:
             if endpoint.server_errors or endpoint.gateway_errors or endpoint.local_failures:
                 self._forgive(endpoint)
             return False
+        if endpoint.ejected_until > now:
+            # What was in flight when it was ejected has been paid for: it comes back with a clean slate.
+            return False
         with endpoint.lock:
             if status == 0 and policy.split:
                 endpoint.local_failures += 1

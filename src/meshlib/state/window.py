@@ -33,11 +33,16 @@ class Window:
         self.second = 0
 
     def roll(self, now: float) -> int:
-        """Drop what has become too old; answers the index of the bucket of `now` (monotonic seconds)."""
+        """Drop what has become too old; answers the index of the bucket of `now` (monotonic seconds).
+
+        A thread may come with an instant it read before another moved the window on: it counts in the newest bucket.
+        """
         epoch = int(now / self.width)
         last = self._epoch
+        if last is not None and epoch < last:
+            epoch = last
         if epoch != last:
-            if last is None or epoch - last >= BUCKETS or epoch < last:
+            if last is None or epoch - last >= BUCKETS:
                 self.clear()
             else:
                 for old in range(last + 1, epoch + 1):
@@ -50,8 +55,11 @@ class Window:
 
     def add(self, now: float, first: int, second: int) -> None:
         """Add to both counts at `now`."""
-        index = self.roll(now)
-        self._first[index] += first
-        self._second[index] += second
-        self.first += first
-        self.second += second
+        epoch = int(now / self.width)
+        index = epoch % BUCKETS if epoch == self._epoch else self.roll(now)
+        if first:
+            self._first[index] += first
+            self.first += first
+        if second:
+            self._second[index] += second
+            self.second += second

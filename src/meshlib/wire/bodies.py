@@ -36,8 +36,10 @@ def body_classes(client: ModuleType) -> BodyClasses:
 
 
 class MeshBody:
-    """A response's body and the ticket of its attempt, which is released exactly once: at its end, or when it is
-    closed, or when it is forgotten."""
+    """A response's body and the ticket of its attempt.
+
+    The ticket is released exactly once: at the body's end, or when it is closed, or when it is forgotten.
+    """
 
     __slots__ = ("_body", "_call", "_request", "_ticket")
     _client: ModuleType

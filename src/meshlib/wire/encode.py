@@ -9,6 +9,7 @@ from meshlib.wire.message import InvalidRequest, Request
 __all__ = ["BodyEncoder", "Encoded"]
 
 _MAX_KNOWN_TOKENS = 1024
+_TELLING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade"))
 
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _is_target = re.compile(rb"[^\x00-\x20\x7f]+").fullmatch
@@ -84,25 +85,16 @@ class Encoded:
         if not _is_target(request.target):
             raise InvalidRequest(f"the request target {request.target!r} has a blank or a control character")
         lines = [b"%b %b HTTP/1.1" % (request.method, request.target)]
-        self.close = False
-        self.upgrade = request.method == b"CONNECT"
-        length = coding = None
+        telling: dict[bytes, bytes] = {}
         for name, value in request.headers:
-            match _token(name):
-                case b"content-length":
-                    if length is not None:
-                        raise InvalidRequest("the request has two Content-Length headers")
-                    length = value
-                case b"transfer-encoding":
-                    if coding is not None:
-                        raise InvalidRequest("the request has two Transfer-Encoding headers")
-                    coding = value
-                case b"connection":
-                    self.close = self.close or b"close" in value.lower()
-                case b"upgrade":
-                    self.upgrade = True
+            lower = _token(name)
+            if lower in _TELLING:
+                # Repeated ones are one list: a list of lengths or of codings is refused below.
+                telling[lower] = telling[lower] + b", " + value if lower in telling else value
             lines.append(b"%b: %b" % (name, value))
-        self.length = _framing(request, length, coding, lines)
+        self.close = b"close" in telling.get(b"connection", b"").lower()
+        self.upgrade = request.method == b"CONNECT" or b"upgrade" in telling
+        self.length = _framing(request, telling.get(b"content-length"), telling.get(b"transfer-encoding"), lines)
         lines.append(b"\r\n")
         self.head = head = b"\r\n".join(lines)
         # The lines were joined by as many CRLF as there should be: one more CR or LF stands inside a value.

@@ -6,7 +6,8 @@ import asyncio
 import ssl
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -38,7 +39,7 @@ class AsyncFallbackChannel:
         max_requests: requests one HTTP/1.1 connection may carry, 0 for no limit.
     """
 
-    __slots__ = ("_closing", "_origin", "_pool")
+    __slots__ = ("_origin", "_pool", "_spawn")
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class AsyncFallbackChannel:
         max_requests: int = 0,
     ) -> None:
         self._origin = Origin(host, port, scheme, authority, sni, max_requests)
-        self._closing: asyncio.Task[None] | None = None
+        self._spawn: Callable[[Callable[[], Awaitable[None]]], None] | None = None
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,
@@ -81,6 +82,8 @@ class AsyncFallbackChannel:
             WireError: no response head came.
             InvalidRequest: the request can't be written.
         """
+        if self._spawn is None:
+            self._spawn = _spawner()
         self._origin.busy += 1
         try:
             try:
@@ -114,23 +117,60 @@ class AsyncFallbackChannel:
         if self._origin.closed and not self._origin.busy:
             self._close_pool()
 
+    def abandon(self, response: httpcore.Response) -> None:
+        """Close a response nobody closed, from wherever the garbage collector runs."""
+
+        async def close() -> None:
+            await response.aclose()
+            self.ended()
+
+        if self._spawn is not None:
+            self._spawn(close)
+
     def close(self) -> None:
-        """Close idle connections now and the rest when the last response ends. Call it on the channel's own loop."""
+        """Close idle connections now and the rest when the last response ends. May be called from any thread."""
         if not self._origin.closed:
             self._origin.closed = True
             if not self._origin.busy:
                 self._close_pool()
 
     def _close_pool(self) -> None:
-        if "trio" in sys.modules and _on_trio():
-            sys.modules["trio"].lowlevel.spawn_system_task(self._pool.aclose)
-        elif asyncio._get_running_loop() is not None:
-            closing: Coroutine[Any, Any, None] = self._pool.aclose()
-            self._closing = asyncio.get_running_loop().create_task(closing)
+        if self._spawn is not None:
+            self._spawn(self._pool.aclose)
 
 
-def _on_trio() -> bool:
-    return bool(sys.modules["trio"].lowlevel.in_trio_run())
+def _spawner() -> Callable[[Callable[[], Awaitable[None]]], None]:
+    """A function that starts a coroutine function on the loop that runs now, from wherever it is called later."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        token = trio.lowlevel.current_trio_token()
+
+        def spawn_on_trio(work: Callable[[], Awaitable[None]]) -> None:
+            if trio.lowlevel.in_trio_run():
+                trio.lowlevel.spawn_system_task(work)
+                return
+            try:
+                token.run_sync_soon(trio.lowlevel.spawn_system_task, work)
+            except trio.RunFinishedError:
+                # The loop is over, and its sockets with it.
+                pass
+
+        return spawn_on_trio
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Future[None]] = set()
+
+    def start(work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.ensure_future(work(), loop=loop)
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    def spawn(work: Callable[[], Awaitable[None]]) -> None:
+        if asyncio._get_running_loop() is loop:
+            start(work)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(start, work)
+
+    return spawn
 
 
 class _AsyncBody:
@@ -184,6 +224,16 @@ class _AsyncBody:
                 await self._response.aclose()
         finally:
             self._channel.ended()
+
+    def __del__(self) -> None:
+        if self._open:
+            warnings.warn(
+                f"a response from {self._progress.peer} was neither read to its end nor closed",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            self._channel.abandon(self._response)
 
 
 class SyncFallbackChannel:
@@ -332,3 +382,13 @@ class _SyncBody:
             self._response.close()
         finally:
             self._channel.ended()
+
+    def __del__(self) -> None:
+        if self._open:
+            warnings.warn(
+                f"a response from {self._progress.peer} was neither read to its end nor closed",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            self.close()

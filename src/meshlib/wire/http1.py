@@ -107,7 +107,8 @@ class ResponseParser:
     """Reads the responses of one connection, one after the other, into `Exchange`s."""
 
     __slots__ = (
-        "_exchange", "_interim", "_llhttp", "_pending", "_problem", "_size", "_spent", "_trailers", "_until_close",
+        "_exchange", "_fed", "_interim", "_llhttp", "_pending", "_problem", "_size", "_spent", "_trailers",
+        "_until_close",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -118,7 +119,7 @@ class ResponseParser:
         """The next bytes are the response of `exchange`."""
         self._exchange = exchange
         self._problem = ""
-        self._interim = self._size = self._trailers = 0
+        self._fed = self._interim = self._size = self._trailers = 0
         self._until_close = True
         self._pending = b""
         if self._spent:
@@ -173,6 +174,7 @@ class ResponseParser:
 
     def _parse(self, data: bytes) -> None:
         self._size += len(data)
+        self._fed += len(data)
         try:
             self._llhttp.feed_data(data)
         except HttpParserUpgrade:
@@ -235,8 +237,7 @@ class ResponseParser:
             self._refuse(f"the response is HTTP/{llhttp.get_http_version()} {status}, not HTTP/1.1 or HTTP/1.0")
         else:
             exchange.version = version
-        size = sum([len(name) + len(value) + 4 for name, value in exchange.headers])
-        if size > MAX_HEAD_BYTES:
+        if self._fed > MAX_HEAD_BYTES and sum([len(n) + len(v) + 4 for n, v in exchange.headers]) > MAX_HEAD_BYTES:
             self._refuse(f"the response head has more than {MAX_HEAD_BYTES} bytes")
         self._size = 0
         if status < 200 and status != 101:

@@ -35,7 +35,9 @@ __all__ = [
 
 RawHeaders = list[tuple[bytes, bytes]]
 EXTENSION = "meshlib"
-NO_ROUTE = LocalReply(404, ((b"content-length", b"0"),))
+NO_ROUTE = RoutePlan("none", "")
+NOT_FOUND = LocalReply(404, ((b"content-length", b"0"),))
+"""What Envoy answers when no route of a known host matches."""
 
 ERRORS: dict[Failure, tuple[type[errors.CallError], str]] = {
     Failure.CONNECT: (errors.ConnectFailed, "no connection to {host} could be opened"),
@@ -62,9 +64,7 @@ class Outgoing:
 
     __slots__ = ("_headers", "_inherited", "_match", "_timeouts", "call", "head", "local", "request", "route", "stream")
 
-    def __init__(
-        self, request: Any, call: Call, route: RoutePlan | None, head: HeadView | None, inherited: Inherited
-    ) -> None:
+    def __init__(self, request: Any, call: Call, route: RoutePlan, head: HeadView | None, inherited: Inherited) -> None:
         self.request = request
         self.call = call
         self.route = route
@@ -103,14 +103,12 @@ class Outgoing:
     def response_headers(self, headers: RawHeaders) -> RawHeaders:
         """The response's headers, changed as the route asks."""
         for ops in self._operations():
-            if ops.response is not None:
+            if ops is not None and ops.response is not None:
                 headers = ops.response.apply(headers)
         return headers
 
-    def _operations(self) -> list[HeaderOps]:
-        route = self.route.headers if self.route is not None else None
-        cluster = self.call.cluster_headers
-        return [] if route is None and cluster is None else [ops for ops in (route, cluster) if ops is not None]
+    def _operations(self) -> tuple[HeaderOps | None, ...]:
+        return (self.route.headers, self.call.cluster_headers)
 
     def _common_headers(self) -> RawHeaders:
         headers: RawHeaders = list(self.request.headers.raw)
@@ -119,7 +117,7 @@ class Outgoing:
             if not own & PASSED_ON:
                 headers += self._inherited.trace
         for ops in self._operations():
-            if ops.request is not None:
+            if ops is not None and ops.request is not None:
                 headers = ops.request.apply(headers)
         rewrite = self._rewrite()
         if rewrite is not None and rewrite.authority is not None:
@@ -134,7 +132,7 @@ class Outgoing:
 
     def _rewrite(self) -> Any:
         route = self.route
-        if route is None or not route.rewrites:
+        if not route.rewrites:
             return None
         matched = route.matching(self.head) if self.head is not None else 0
         return route.rewrites[matched or 0]
@@ -196,16 +194,15 @@ def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_ty
     head: HeadView | None = None
     route = virtual.simple
     if route is None:
-        authority = headers.get("host") or host
-        head = HeadView(request.method, url.raw_path.decode("ascii"), authority, headers)
+        head = HeadView(request.method, url.raw_path, host, headers)
         route = virtual.route(head)
-    found = Outgoing(request, call, route, head, inherited)
+    found = Outgoing(request, call, route or NO_ROUTE, head, inherited)
     if route is None:
-        found.local = NO_ROUTE
+        found.local = NOT_FOUND
     elif route.direct is not None:
         found.local = route.direct
     elif route.redirect is not None:
-        view = head or HeadView(request.method, url.raw_path.decode("ascii"), headers.get("host") or host, headers)
+        view = head or HeadView(request.method, url.raw_path, host, headers)
         found.local = route.redirect.reply(url.scheme, view)
     else:
         _take_body(found, request, call, client, stream_type)
@@ -250,7 +247,7 @@ def retry_after(headers: RawHeaders) -> float | None:
 
 def raise_failure(outcome: Outcome, call: Call, client: ModuleType, request: Any) -> NoReturn:
     """Raise the exception for a call that brought no response, with its evidence."""
-    assert outcome.failure is not None  # noqa: S101 - for the type checker; the caller has looked
+    assert outcome.failure is not None
     kind, words = ERRORS[outcome.failure]
     cluster = call.cluster.name if call.cluster is not None else call.host
     message = words.format(host=call.host, cluster=cluster)

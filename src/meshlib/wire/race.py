@@ -46,7 +46,7 @@ async def run_race(race: Race, io: AsyncIO) -> Outcome:
                 await io.discard(late)
     if failed is not None:
         raise failed
-    assert best is not None  # noqa: S101 - for the type checker: without an outcome there is an exception
+    assert best is not None
     return best
 
 
