@@ -346,12 +346,12 @@ def test_a_body_closed_half_way_takes_the_connection_with_it(any_flavour: Flavou
         any_flavour.run(server.port, scenario)
 
 
-def test_a_response_dropped_unread_warns_and_closes_its_connection(flavour: Flavour) -> None:
+def test_a_response_dropped_unread_warns_and_closes_its_connection(any_flavour: Flavour) -> None:
     async def scenario(client: Client) -> None:
         replies = [await client.send(Request(b"GET", b"/", [(b"Host", b"a")]))]
         with pytest.warns(ResourceWarning, match="neither read to its end nor closed"):
             replies.clear()
-        if flavour.sync:
+        if any_flavour.sync:
             assert client.channel.busy == 0
         else:
             await eventually_async(lambda: client.channel.busy == 0)
@@ -362,7 +362,7 @@ def test_a_response_dropped_unread_warns_and_closes_its_connection(flavour: Flav
         peer.rest()
 
     with Server(script) as server:
-        flavour.run(server.port, scenario)
+        any_flavour.run(server.port, scenario)
 
 
 @pytest.mark.parametrize("name", ["asyncio", "trio", "anyio-asyncio", "fallback-asyncio", "fallback-trio"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
 from hypothesis import given
@@ -19,7 +19,7 @@ def exchange_for(method: bytes = b"GET", **headers: bytes) -> Exchange:
     return Exchange(Encoded(Request(method, b"/", pairs)), reused=False)
 
 
-def parsed(data: bytes, cuts: Set[int] = frozenset(), method: bytes = b"GET", **headers: bytes) -> Exchange:
+def parsed(data: bytes, cuts: AbstractSet[int] = frozenset(), method: bytes = b"GET", **headers: bytes) -> Exchange:
     parser = ResponseParser()
     exchange = exchange_for(method, **headers)
     parser.expect(exchange)
