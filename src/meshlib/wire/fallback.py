@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import sys
 import threading
-import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -17,9 +13,11 @@ from meshlib.call.effects import Failure
 from meshlib.wire.channel import may_resend
 from meshlib.wire.clock import seconds_until
 from meshlib.wire.dialler import AsyncDialler, Bound, Dialler
+from meshlib.wire.fallback_bodies import AsyncBody, SyncBody
 from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing, WireError
 from meshlib.wire.pieces import async_pieces, sync_pieces
 from meshlib.wire.progress import Origin, Progress, make_reply
+from meshlib.wire.spawn import Spawn, spawner
 
 __all__ = ["AsyncFallbackChannel", "SyncFallbackChannel"]
 
@@ -55,7 +53,7 @@ class AsyncFallbackChannel:
         max_requests: int = 0,
     ) -> None:
         self._origin = Origin(host, port, scheme, authority, sni, max_requests)
-        self._spawn: Callable[[Callable[[], Awaitable[None]]], None] | None = None
+        self._spawn: Spawn | None = None
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,
@@ -83,7 +81,7 @@ class AsyncFallbackChannel:
             InvalidRequest: the request can't be written.
         """
         if self._spawn is None:
-            self._spawn = _spawner()
+            self._spawn = spawner()
         self._origin.busy += 1
         try:
             try:
@@ -105,7 +103,7 @@ class AsyncFallbackChannel:
         with anyio.move_on_after(None if timing.head_by is None else seconds_until(timing.head_by)):
             with progress.mapping():
                 response = await self._pool.handle_async_request(outgoing)
-            body = _AsyncBody(self, response, progress, timing, self._origin.spent(response))
+            body = AsyncBody(self, response, progress, timing, self._origin.spent(response))
             return make_reply(request, response, body)
         connecting = not (progress.sent or progress.reused)
         failure = Failure.CONNECT_TIMEOUT if connecting else Failure.TIMEOUT
@@ -137,103 +135,6 @@ class AsyncFallbackChannel:
     def _close_pool(self) -> None:
         if self._spawn is not None:
             self._spawn(self._pool.aclose)
-
-
-def _spawner() -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """A function that starts a coroutine function on the loop that runs now, from wherever it is called later."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        token = trio.lowlevel.current_trio_token()
-
-        def spawn_on_trio(work: Callable[[], Awaitable[None]]) -> None:
-            if trio.lowlevel.in_trio_run():
-                trio.lowlevel.spawn_system_task(work)
-                return
-            try:
-                token.run_sync_soon(trio.lowlevel.spawn_system_task, work)
-            except trio.RunFinishedError:
-                # The loop is over, and its sockets with it.
-                pass
-
-        return spawn_on_trio
-    loop = asyncio.get_running_loop()
-    running: set[asyncio.Future[None]] = set()
-
-    def start(work: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.ensure_future(work(), loop=loop)
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-    def spawn(work: Callable[[], Awaitable[None]]) -> None:
-        if asyncio._get_running_loop() is loop:
-            start(work)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(start, work)
-
-    return spawn
-
-
-class _AsyncBody:
-    __slots__ = ("_channel", "_iterator", "_open", "_progress", "_response", "_spent", "_timing")
-
-    def __init__(
-        self,
-        channel: AsyncFallbackChannel,
-        response: httpcore.Response,
-        progress: Progress,
-        timing: Timing,
-        spent: httpcore.AsyncNetworkStream | None,
-    ) -> None:
-        self._channel = channel
-        self._response = response
-        self._iterator: AsyncIterator[bytes] | None = None
-        self._progress = progress
-        self._timing = timing
-        self._open = True
-        self._spent = spent
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._iterator is None:
-            self._iterator = aiter(self._response.stream)  # type: ignore[arg-type]
-        body_by = self._timing.body_by
-        try:
-            with anyio.move_on_after(None if body_by is None else seconds_until(body_by)):
-                with self._progress.mapping():
-                    return await anext(self._iterator)
-        except BaseException:
-            # Whatever ends the body, its end included.
-            await self.aclose()
-            raise
-        await self.aclose()
-        raise self._progress.failed(Failure.TIMEOUT, "the time for the response body ran out")
-
-    async def aclose(self) -> None:
-        if not self._open:
-            return
-        self._open = False
-        try:
-            with anyio.CancelScope(shield=True):
-                if isinstance(self._iterator, AsyncGenerator):
-                    await self._iterator.aclose()
-                if self._spent is not None:
-                    # Before it can be had by another: httpcore finds it closed, and opens a new one.
-                    await self._spent.aclose()
-                await self._response.aclose()
-        finally:
-            self._channel.ended()
-
-    def __del__(self) -> None:
-        if self._open:
-            warnings.warn(
-                f"a response from {self._progress.peer} was neither read to its end nor closed",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-            self._channel.abandon(self._response)
 
 
 class SyncFallbackChannel:
@@ -317,7 +218,7 @@ class SyncFallbackChannel:
         with self._bound.until(timing.head_by), progress.mapping():
             response = self._pool.handle_request(outgoing)
         spent = self._origin.spent(response)
-        return make_reply(request, response, _SyncBody(self, response, progress, self._bound, timing.body_by, spent))
+        return make_reply(request, response, SyncBody(self, response, progress, self._bound, timing.body_by, spent))
 
     def ended(self) -> None:
         """One response less; the last one of a closed channel takes the connections with it."""
@@ -334,61 +235,3 @@ class SyncFallbackChannel:
             self._origin.closed = True
         if last:
             self._pool.close()
-
-
-class _SyncBody:
-    __slots__ = ("_bound", "_by", "_channel", "_iterator", "_open", "_progress", "_response", "_spent")
-
-    def __init__(
-        self,
-        channel: SyncFallbackChannel,
-        response: httpcore.Response,
-        progress: Progress,
-        bound: Bound,
-        body_by: float | None,
-        spent: httpcore.NetworkStream | None,
-    ) -> None:
-        self._channel = channel
-        self._response = response
-        self._iterator: Iterator[bytes] | None = None
-        self._progress = progress
-        self._bound = bound
-        self._by = body_by
-        self._open = True
-        self._spent = spent
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._iterator is None:
-            self._iterator = iter(self._response.stream)  # type: ignore[arg-type]
-        try:
-            with self._bound.until(self._by), self._progress.mapping():
-                return next(self._iterator)
-        except BaseException:
-            # Whatever ends the body, its end included.
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if not self._open:
-            return
-        self._open = False
-        try:
-            if self._spent is not None:
-                # Before it can be had by another: httpcore finds it closed, and opens a new one.
-                self._spent.close()
-            self._response.close()
-        finally:
-            self._channel.ended()
-
-    def __del__(self) -> None:
-        if self._open:
-            warnings.warn(
-                f"a response from {self._progress.peer} was neither read to its end nor closed",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-            self.close()
