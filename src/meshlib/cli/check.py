@@ -1,0 +1,62 @@
+"""`meshlib check`."""
+
+from __future__ import annotations
+
+import argparse
+
+from meshlib.cli.files import add_files, in_namespace, sources
+from meshlib.cli.output import paint
+from meshlib.cli.registry import read, settings_of
+from meshlib.resources import check_references, load
+
+__all__ = ["describe", "run"]
+
+DESCRIPTION = """\
+Say what is wrong with documents, each thing with its file, document, line and
+path; what they say of each other; and which fields are applied only nearly or
+not at all, and why. With -f the files are judged by themselves and no registry is
+needed; without, the registry's own documents are."""
+
+EXAMPLES = """\
+  meshlib check -f mesh.yaml           before it is applied, in CI for example
+  meshlib check --strict -f mesh.yaml  every field must be applied as written
+  meshlib check                        what the registry holds"""
+
+FAILURE = "there are problems"
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_files(parser)
+    parser.add_argument(
+        "--strict", action="store_true", help="fields that are approximated or ignored are problems, too"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check; see DESCRIPTION."""
+    settings = settings_of(arguments)
+    if arguments.filename:
+        texts = in_namespace(sources(arguments.filename), settings.namespace)
+    else:
+        texts = read(settings).sources
+    loaded = load(texts, strict=arguments.strict)
+    warnings = check_references(loaded.resources).warnings
+    for problem in loaded.problems:
+        print(f"{paint('problem', 'red')}   {problem}")
+    for warning in warnings:
+        print(f"{paint('warning', 'yellow')}   {warning}")
+    for note in loaded.notes:
+        print(f"{paint('note', 'cyan')}      {note}")
+    counts = [
+        _count(len(loaded.resources), "sound document"),
+        _count(len(loaded.problems), "problem"),
+        _count(len(warnings), "warning"),
+        f"{_count(len(loaded.notes), 'field')} not applied as written",
+    ]
+    print(", ".join(counts))
+    return 1 if loaded.problems else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,65 @@
+"""How commands reach the registry."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from meshlib.errors import RegistryError
+from meshlib.registries import Registry, Update, open_registry
+from meshlib.registries.base import EMPTY
+from meshlib.settings import Settings, settings_from
+
+__all__ = ["read", "settings_of", "snapshot", "with_registry"]
+
+Answer = TypeVar("Answer")
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """MESHLIB_* as the global options change them. Raises SettingsError."""
+    return settings_from(registry=arguments.registry, namespace=arguments.namespace)
+
+
+def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[Answer]]) -> Answer:
+    """Run `work` on the registry and let go of it. Raises RegistryError."""
+
+    async def act() -> Answer:
+        async with _opened(settings) as registry:
+            return await work(registry)
+
+    return asyncio.run(act())
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Registry]:
+    registry = open_registry(settings.registry)
+    try:
+        yield registry
+    finally:
+        await registry.aclose()
+
+
+async def snapshot(registry: Registry) -> Update:
+    """What the registry holds; nothing when it is yet to be created. Raises RegistryError."""
+    try:
+        return await registry.snapshot()
+    except RegistryError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        return EMPTY
+
+
+def read(settings: Settings) -> Update:
+    """`snapshot` for verbs that only read: they say so when there is no registry yet. Raises RegistryError."""
+
+    async def look(registry: Registry) -> Update:
+        found = await snapshot(registry)
+        if found is EMPTY:
+            print(f"{registry.url} does not exist yet: whoever registers or applies next creates it", file=sys.stderr)
+        return found
+
+    return with_registry(settings, look)

@@ -1,0 +1,196 @@
+"""The verbs that only read: get, status, check, explain, version, and the help."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from meshlib.cli.command import VERBS
+from meshlib.cli.output import paint, table
+from tests.unit.cli.conftest import RULE, SERVICE
+
+
+@pytest.fixture
+def applied(meshlib: Any, mesh_yaml: Any) -> None:
+    assert meshlib("apply", "-f", mesh_yaml).status == 0
+
+
+@pytest.mark.usefixtures("applied")
+def test_get_shows_a_table_for_each_kind(meshlib: Any) -> None:
+    assert meshlib("get").out.splitlines() == [
+        "NAME                     HOSTS     ROUTES",
+        "virtualservice/reviews   reviews   reviews/v1",
+        "",
+        "NAME                      HOST      SUBSETS",
+        "destinationrule/reviews   reviews   v1",
+    ]
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize("kind", ["vs", "virtualservice", "VirtualServices", "VirtualService"])
+def test_a_kind_has_the_names_kubectl_gives_it(meshlib: Any, kind: str) -> None:
+    assert meshlib("get", kind, "-o", "name").out == "virtualservice/reviews\n"
+
+
+@pytest.mark.usefixtures("applied")
+def test_yaml_is_the_document_as_it_was_applied(meshlib: Any) -> None:
+    assert yaml.safe_load(meshlib("get", "dr", "reviews", "-o", "yaml").out) == yaml.safe_load(RULE)
+
+
+@pytest.mark.usefixtures("applied")
+def test_json_is_a_list_unless_there_is_one(meshlib: Any) -> None:
+    assert json.loads(meshlib("get", "vs", "-o", "json").out) == yaml.safe_load(SERVICE)
+    assert [entry["kind"] for entry in json.loads(meshlib("get", "-o", "json").out)] == [
+        "DestinationRule",
+        "VirtualService",
+    ]
+
+
+@pytest.mark.usefixtures("applied")
+def test_what_get_writes_can_be_applied_again(meshlib: Any, write: Any) -> None:
+    for format_ in ("yaml", "json"):
+        copy = write(f"copy.{format_}", meshlib("get", "-o", format_).out)
+        assert meshlib("apply", "-f", copy).out.count("unchanged") == 2
+
+
+@pytest.mark.usefixtures("applied")
+def test_another_namespace_is_asked_for(meshlib: Any) -> None:
+    assert "nothing found in namespace shop" in meshlib("get", "-n", "shop").err
+    assert "default     virtualservice/reviews" in meshlib("get", "-A").out
+
+
+def test_a_name_that_is_not_there_fails(meshlib: Any) -> None:
+    ran = meshlib("get", "vs", "nobody")
+    assert ran.status == 1
+    assert "there is no virtualservice 'nobody' in namespace default" in ran.err
+
+
+def test_an_unknown_kind_is_wrong_usage_and_the_known_ones_are_told(meshlib: Any) -> None:
+    ran = meshlib("get", "pods")
+    assert ran.status == 2
+    assert "'pods' is not a kind; known: all, instances (ep), virtualservice (vs)" in ran.err
+
+
+def test_a_registry_that_is_not_there_yet_is_empty_and_said_to_be(meshlib: Any) -> None:
+    ran = meshlib("status")
+    assert ran.status == 0
+    assert "does not exist yet: whoever registers or applies next creates it" in ran.err
+
+
+def test_a_registry_that_cannot_be_one_is_an_error_that_names_it(meshlib: Any) -> None:
+    ran = meshlib("get", "--registry", "gopher://here")
+    assert ran.status == 1
+    assert ran.err.startswith("meshlib: MESHLIB_REGISTRY is 'gopher://here'")
+
+
+@pytest.mark.usefixtures("applied")
+def test_status_counts_what_is_there(meshlib: Any) -> None:
+    assert "documents       1 VirtualService, 1 DestinationRule\n" in meshlib("status").out
+
+
+def test_status_fails_when_documents_cannot_be_applied(meshlib: Any, write: Any) -> None:
+    directory = write("registry/mesh.yaml", SERVICE).parent
+    ran = meshlib("status", "--registry", f"file://{directory}")
+    assert ran.status == 1
+    assert "a subset nobody defined" in ran.out
+
+
+def test_check_tells_the_place_of_every_problem(meshlib: Any, write: Any) -> None:
+    bad = write("bad.yaml", SERVICE.replace("[reviews]", "reviews").replace("networking.istio.io/v1", "v1"))
+    ran = meshlib("check", "-f", bad)
+    assert ran.status == 1
+    assert f"{bad}, document 1, line 1, apiVersion" in ran.out
+    assert f"{bad}, document 1 (VirtualService default/reviews), line 5, spec.hosts" in ran.out
+
+
+def test_check_of_sound_documents_succeeds_without_a_registry(meshlib: Any, mesh_yaml: Any, tmp_path: Any) -> None:
+    ran = meshlib("check", "-f", mesh_yaml)
+    assert ran == (0, "2 sound documents, 0 problems, 0 warnings, 0 fields not applied as written\n", "")
+    assert not (tmp_path / "state").exists()
+
+
+def test_check_reports_what_is_not_applied_as_written(meshlib: Any, write: Any) -> None:
+    document = write("rule.yaml", RULE + "  exportTo: ['.']\n")
+    assert meshlib("check", "-f", document).status == 0
+    assert "spec.exportTo: ignored: does not apply in a library" in meshlib("check", "-f", document).out
+    assert meshlib("check", "--strict", "-f", document).status == 1
+
+
+def test_check_warns_of_two_rules_for_one_host(meshlib: Any, write: Any) -> None:
+    document = write("rules.yaml", f"{RULE}---\n{RULE.replace('{name: reviews}', '{name: again}')}")
+    assert "is for reviews.default.svc.cluster.local too; join them into one" in meshlib("check", "-f", document).out
+
+
+@pytest.mark.usefixtures("applied")
+def test_explain_says_why(meshlib: Any) -> None:
+    ran = meshlib("explain", "http://reviews/42")
+    assert ran.status == 0
+    assert "route   ✓ reviews[0]" in ran.out
+
+
+@pytest.mark.usefixtures("applied")
+def test_explain_takes_a_method_headers_and_gives_json(meshlib: Any, write: Any) -> None:
+    matching = SERVICE.replace("- route:", "- match: [{headers: {end-user: {exact: jason}}}]\n    route:")
+    meshlib("apply", "-f", write("matching.yaml", matching))
+    found = json.loads(meshlib("explain", "post", "http://reviews/", "-H", "End-User: jason", "-o", "json").out)
+    assert (found["method"], found["answer"]) == ("POST", "forward")
+    missed = json.loads(meshlib("explain", "http://reviews/", "-o", "json").out)
+    assert missed["answer"] == "no route matches (404)"
+
+
+@pytest.mark.usefixtures("applied")
+def test_explain_fails_for_a_host_the_mesh_does_not_know(meshlib: Any) -> None:
+    ran = meshlib("explain", "http://elsewhere/")
+    assert ran.status == 1
+    assert "the mesh doesn't know this host" in ran.out
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize("arguments", [["/relative"], ["GET", "http://reviews/", "x"], ["http://a/", "-H", "rubbish"]])
+def test_explain_of_rubbish_is_wrong_usage(meshlib: Any, arguments: list[str]) -> None:
+    assert meshlib("explain", *arguments).status == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_teaches(meshlib: Any, verb: str) -> None:
+    ran = meshlib(verb, "--help")
+    assert ran.status == 0
+    assert "examples:" in ran.out
+    assert "exit status:" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
+
+
+def test_the_version_is_a_verb_and_an_option(meshlib: Any) -> None:
+    assert meshlib("--version") == meshlib("version")
+    assert meshlib("version").out.startswith("meshlib ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["get", "--fly"]])
+def test_wrong_usage_is_told_on_stderr(meshlib: Any, arguments: list[str]) -> None:
+    ran = meshlib(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert "usage:" in ran.err
+
+
+def test_columns_are_as_wide_as_they_need_be_whatever_their_colour() -> None:
+    assert list(table(["A", "B"], [["\x1b[31mlong\x1b[0m", "x"], ["", ""]])) == [
+        "A      B",
+        "\x1b[31mlong\x1b[0m   x",
+        "-      -",
+    ]
+
+
+def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    stream: Any = Terminal()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert paint("x", "red") == "x"
+    assert paint("x", "red", stream) == "\x1b[31mx\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert paint("x", "red", stream) == "x"
