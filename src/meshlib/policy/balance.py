@@ -80,17 +80,18 @@ class Picker:
         return self._draw()
 
     def _choose_carefully(self, now: float, tried: Sequence[EndpointState]) -> EndpointState:
-        available = self.available(now)
-        panicking = not available or len(available) * 100.0 < self._panic * len(self.states)
-        among = self.states if panicking else available
-        fresh = [state for state in among if state not in tried] or among
-        total = sum(self.weights[state] for state in fresh)
-        first = self._weighted(fresh, total)
-        second = self._weighted(fresh, total)
+        fresh = self._fresh(now, tried)
+        first = self._weighted(fresh)
+        second = self._weighted(fresh)
         return first if self.cost(first, now) <= self.cost(second, now) else second
 
-    def _weighted(self, states: Sequence[EndpointState], total: int) -> EndpointState:
-        left = self._random() * total
+    def _fresh(self, now: float, tried: Sequence[EndpointState]) -> Sequence[EndpointState]:
+        """Who may be called: the available ones, in a panic all; of these, if possible, none that was tried."""
+        among = self.states if self.panicking(now) else self.available(now)
+        return [state for state in among if state not in tried] or among
+
+    def _weighted(self, states: Sequence[EndpointState]) -> EndpointState:
+        left = self._random() * sum(self.weights[state] for state in states)
         for state in states:
             left -= self.weights[state]
             if left < 0:
@@ -126,12 +127,10 @@ class RandomPicker(Picker):
     __slots__ = ()
 
     def _choose_carefully(self, now: float, tried: Sequence[EndpointState]) -> EndpointState:
-        among = self.available(now) if not self.panicking(now) else list(self.states)
-        fresh = [state for state in among if state not in tried] or among
-        return self._weighted(fresh, sum(self.weights[state] for state in fresh))
+        return self._weighted(self._fresh(now, tried))
 
 
-class RoundRobin(Picker):
+class RoundRobin(RandomPicker):
     """One after another; with unequal weights by a static stride schedule, which needs no lock (gRPC A58)."""
 
     __slots__ = ("_next", "_scaled", "_top")
@@ -164,12 +163,13 @@ class RoundRobin(Picker):
                 return usable[index]
 
     def _choose_carefully(self, now: float, tried: Sequence[EndpointState]) -> EndpointState:
-        among = self.available(now) if not self.panicking(now) else list(self.states)
-        fresh = {state for state in among if state not in tried} or set(among)
-        for _ in range(len(self._usable) * min(self._top, 8)):
-            state = self._choose(now)
-            if state in fresh:
-                return state
+        # In a panic the next in turn would always be the neighbour of one that is ejected: then it is drawn.
+        if not self.panicking(now):
+            fresh = frozenset(self._fresh(now, tried))
+            for _ in range(len(self._usable) * min(self._top, 8)):
+                state = self._choose(now)
+                if state in fresh:
+                    return state
         return super()._choose_carefully(now, tried)
 
 
