@@ -251,6 +251,29 @@ def test_an_answer_before_the_upload_ends_stops_the_upload(flavour: Flavour, str
         flavour.run(server.port, scenario)
 
 
+def test_an_answer_before_the_upload_ends_is_read_though_the_server_hangs_up(flavour: Flavour) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        peer.close()
+        answered.append(1)
+
+    def late() -> Iterator[bytes]:
+        yield b"x"
+        eventually(lambda: answered)
+        yield from pieces(500, 65536)
+
+    answered: list[int] = []
+
+    async def scenario(client: Client) -> None:
+        answer = await client.call(method=b"PUT", body=late())
+        assert (answer.status, answer.body) == (413, b"no")
+        assert (client.channel.idle, client.channel.busy) == (0, 0)
+
+    with Server(script) as server:
+        flavour.run(server.port, scenario)
+
+
 def test_a_reader_that_lags_holds_the_sender_back(flavour: Flavour) -> None:
     sent = [0]
     total = 200_000_000

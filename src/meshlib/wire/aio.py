@@ -162,6 +162,9 @@ class Connection(asyncio.Protocol):
         pieces = async_pieces(encoded.request.body)
         try:
             async for piece in pieces:
+                # A body that never waits would keep the loop from reading an early answer, or from noticing a break.
+                while self._poll.poll(0) and not exchange.settled:  # noqa: ASYNC110 - it is the loop that is waited for
+                    await asyncio.sleep(0)
                 if exchange.settled:
                     return
                 self._transport.write(encoder.encode(piece))
