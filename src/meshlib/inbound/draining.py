@@ -22,6 +22,9 @@ DRAIN_DELAY = 0.5
 """Seconds from the signal until the server gets it: a caller looks at its registry every 0.2 s."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+AT_ONCE = signal.SIGURG
+"""Ignored by default, so that it does no harm wherever it arrives."""
+
 LOOPS = ("asyncio.", "uvloop")
 
 Handler = Callable[[int, FrameType | None], object] | int | None
@@ -52,6 +55,22 @@ class Draining:
             if _replaceable(handler):
                 self._originals[number] = handler
                 signal.signal(number, self._handle)
+
+    def install_later(self) -> Callable[[], None]:
+        """Give a function that has the main thread `install`. A forked worker has yet to set its server's handlers.
+
+        Call this on the main thread, and what it gives on any. Only a signal reaches another thread's main loop:
+        SIGURG is borrowed for a moment, unless somebody has a use for it.
+        """
+        if signal.getsignal(AT_ONCE) is not signal.SIG_DFL:
+            return lambda: None
+
+        def install(*_: object) -> None:
+            signal.signal(AT_ONCE, signal.SIG_DFL)
+            self.install()
+
+        signal.signal(AT_ONCE, install)
+        return lambda: _send(AT_ONCE)
 
     def restore(self) -> None:
         """Put back the handlers, except where another has taken our place since."""
@@ -87,6 +106,13 @@ class Draining:
         else:
             signal.signal(number, original)
             signal.raise_signal(number)
+
+
+def _send(number: int) -> None:
+    """Signal the main thread, which ends a wait in its server's loop, too."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)
 
 
 def _replaceable(handler: Handler) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from meshlib.errors import SettingsError
@@ -43,19 +43,25 @@ class Presence:
         self._leaving = threading.Event()
         self._lock = threading.Lock()
 
-    def watch(self, inherited: Collection[Address], known: Collection[Address]) -> None:
+    def watch(
+        self, inherited: Collection[Address], known: Collection[Address], then: Callable[[], None] | None = None
+    ) -> None:
         """Register once the server listens. A thread looks, for a minute at most.
 
         Args:
             inherited: what was listened on before the application started. A worker's socket is its master's, so
                 these count when no new one appears.
             known: what is listened on now. More than `inherited` are the application's own, such as an exporter's.
+            then: called on that thread when it has registered.
         """
         self.begun = True
-        watcher = threading.Thread(
-            target=self._watch, args=(frozenset(inherited), frozenset(known)), name="meshlib-presence", daemon=True
-        )
-        watcher.start()
+
+        def run() -> None:
+            self._watch(frozenset(inherited), frozenset(known))
+            if self.registered and then is not None:
+                then()
+
+        threading.Thread(target=run, name="meshlib-presence", daemon=True).start()
 
     def _watch(self, inherited: frozenset[Address], known: frozenset[Address]) -> None:
         began = time.monotonic()
