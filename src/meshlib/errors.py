@@ -250,8 +250,7 @@ def _join(error: type[CallError], client: ModuleType) -> type[CallError]:
 
 
 def _plain(joined: type) -> type:
-    here = vars(sys.modules[__name__])
-    return next(base for base in joined.__mro__ if here.get(base.__name__) is base)
+    return next(base for base in joined.__mro__ if base.__module__ == __name__ and base not in _joined.values())
 
 
 def _unpickle(name: str, client: str, message: str, evidence: Evidence) -> CallError:

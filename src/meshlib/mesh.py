@@ -9,16 +9,18 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from meshlib.agent.agent import Agent
+from meshlib.agent.breakers import BreakerBridge
 from meshlib.agent.lastgood import LastGood
 from meshlib.errors import SettingsError
 from meshlib.plan.compile import compile_plan
 from meshlib.plan.plan import Plan
 from meshlib.plan.snapshot import Snapshot
+from meshlib.policy.strategy import RetryStrategy
 from meshlib.registries import open_registry
 from meshlib.registries.base import Instance, Registry
 from meshlib.settings import parse_address, settings_from
@@ -26,6 +28,11 @@ from meshlib.state.store import StateStore
 from meshlib.status import Status, status_of
 
 if TYPE_CHECKING:
+    from pybreaker import CircuitBreakerListener
+    from tenacity.stop import StopBaseT
+    from tenacity.wait import WaitBaseT
+
+    from meshlib.agent.breakers import StorageFactory
     from meshlib.explain import Explanation
 
 __all__ = ["Mesh", "default_mesh"]
@@ -54,6 +61,11 @@ class Mesh:
         outbound: `allow-any` or `registry-only`; MESHLIB_OUTBOUND.
         state_dir: MESHLIB_STATE_DIR.
         strict: refuse documents with fields that are only approximated or ignored.
+        retry_wait: a wait strategy of tenacity's in place of Envoy's backoff.
+        retry_stop: a stop strategy of tenacity's in place of a route's `attempts`. What is safe to send again, the
+            retry budget and the deadline bound it all the same.
+        breaker_listeners: pybreaker's listeners, told where it happens: they must be quick.
+        breaker_storage: makes pybreaker's storage for a cluster's name, so that processes share a breaker.
 
     Raises:
         SettingsError: a value is not allowed.
@@ -76,6 +88,10 @@ class Mesh:
         outbound: str | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         strict: bool = False,
+        retry_wait: WaitBaseT | None = None,
+        retry_stop: StopBaseT | None = None,
+        breaker_listeners: Sequence[CircuitBreakerListener] = (),
+        breaker_storage: StorageFactory | None = None,
     ) -> None:
         given = registry if registry is None or isinstance(registry, str) else registry.url
         self.settings = settings_from(
@@ -92,6 +108,8 @@ class Mesh:
         if self._registry is None:
             open_registry(self.settings.registry)  # a wrong URL is an error now, not at the first call
         self._strict = strict
+        self._strategy = None if retry_wait is None and retry_stop is None else RetryStrategy(retry_wait, retry_stop)
+        self._bridge = BreakerBridge(breaker_listeners, breaker_storage)
         self.plan: Plan | None = None
         """In force now; None before the first is there, and in a forked child until it is needed."""
         self._snapshot: Snapshot | None = None
@@ -133,7 +151,9 @@ class Mesh:
                     self._publish(self._snapshot)
                 settings = self.settings
                 last_good = LastGood(settings.state_dir, settings.registry, settings.namespace)
-                self._agent = Agent(self._make_registry, self._publish, last_good, strict=self._strict)
+                self._agent = Agent(
+                    self._make_registry, self._publish, last_good, strict=self._strict, chores=[self._bridge.run]
+                )
                 if self._served is not None:
                     self._announce(self._agent, *self._served)
             return self._agent
@@ -148,7 +168,16 @@ class Mesh:
     def _publish(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
         namespace = self.settings.namespace
-        plan = compile_plan(snapshot, namespace, self._store, now, random.random, allow_any=self._allow_any)
+        plan = compile_plan(
+            snapshot,
+            namespace,
+            self._store,
+            now,
+            random.random,
+            allow_any=self._allow_any,
+            strategy=self._strategy,
+        )
+        self._bridge.attach(plan)
         self._snapshot = snapshot
         self.plan = plan
 
@@ -198,6 +227,8 @@ class Mesh:
             raise SettingsError("MESHLIB_ADDRESS is not set, and no address was given to register")
         agent = self._started()
         with self._lock:
+            if self._served == found:
+                return  # two middleware around one application
             self._served = found
             self._announce(agent, *found)
 

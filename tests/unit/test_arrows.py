@@ -17,22 +17,25 @@ SOURCE = Path(__file__).parents[2] / "src" / "meshlib"
 FLOORS: dict[str, int] = {
     "errors": 0,
     "resources": 1,
-    "settings": 1,
     "context": 1,
     "state": 1,
     "policy": 2,
     "registries": 2,
     "plan": 3,
+    "settings": 3,
     "call": 4,
+    "explain": 5,
     "telemetry": 5,
     "identity": 5,
     "wire": 6,
     "agent": 7,
-    "mesh": 8,
-    "inbound": 9,
-    "__init__": 10,  # the public names
-    "testing": 11,
-    "cli": 11,
+    "status": 8,
+    "mesh": 9,
+    "client": 10,
+    "inbound": 10,
+    "__init__": 11,  # the public names
+    "testing": 12,
+    "cli": 12,
 }
 
 # Decisions are taken here: nothing in these waits, dials or looks at a clock.

@@ -8,7 +8,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from meshlib.agent.configuration import Configuration
 from meshlib.agent.lastgood import LastGood
@@ -37,6 +38,7 @@ class Agent:
         publish: compiles a snapshot and puts the plan in force.
         last_good: where the last good configuration is kept.
         strict: see `Configuration`.
+        chores: what else runs beside the calls, until the agent is closed.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Agent:
         last_good: LastGood,
         *,
         strict: bool = False,
+        chores: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.configuration = Configuration(publish, strict=strict)
         self.published = threading.Event()
@@ -58,7 +61,7 @@ class Agent:
         self._revisit: asyncio.TimerHandle | None = None
         self._saved = ""
         self._thread = LoopThread("meshlib-agent")
-        self._main = self._thread.submit(self._run())
+        self._work = [self._thread.submit(work()) for work in (self._run, *chores)]
 
     async def _run(self) -> None:
         registry = self._registry = self._make_registry()
@@ -152,7 +155,8 @@ class Agent:
         """Withdraw, let go of the registry, end the thread; at most `timeout` seconds for each."""
 
         async def end() -> None:
-            self._main.cancel()
+            for work in self._work:
+                work.cancel()
             for registration in self._registrations:
                 await registration.withdraw()
             if self._registry is not None:

@@ -191,9 +191,9 @@ def _next_try(
     Worth it and safe, allowed by the endpoint, in time, within the limit, paid for: in that order, so that a refusal
     costs nothing. The place in the limit is taken here, or all that wait at one time would find it free.
     """
-    if number > retry.attempts or not retry.wants(outcome, call):
+    if not retry.allows(number) or not retry.wants(outcome, call):
         return None
-    wait = retry.backoff(number, outcome, random)
+    wait = retry.backoff(number, outcome, random, call.started, now)
     if wait is None or (call.deadline is not None and now + wait >= call.deadline):
         return None
     most = cluster.limits.retries

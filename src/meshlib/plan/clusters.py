@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -187,12 +188,14 @@ def _limits(policy: TrafficPolicy) -> Limits:
     if http is not None and http.http2_max_requests:
         bounds.append(http.http2_max_requests)
     requests = min(bounds)
-    idle = (http.idle_timeout if http is not None else None) or (tcp.idle_timeout if tcp is not None else None)
+    idle = http.idle_timeout if http is not None else None
+    if idle is None:
+        idle = tcp.idle_timeout if tcp is not None else None
     return Limits(
         requests=requests if requests < UNLIMITED else None,
         retries=http.max_retries if http is not None and http.max_retries else None,
         connect_timeout=(tcp.connect_timeout if tcp is not None else None) or default.connect_timeout,
-        idle_timeout=idle or default.idle_timeout,
+        idle_timeout=default.idle_timeout if idle is None else idle or math.inf,
         requests_per_connection=(http.max_requests_per_connection if http is not None else None) or 0,
     )
 

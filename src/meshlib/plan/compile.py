@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Mapping
 
-from meshlib.plan.cluster import Cluster
 from meshlib.plan.clusters import Clusters
-from meshlib.plan.hosts import Host, hosts_of
-from meshlib.plan.matches import compile_match
-from meshlib.plan.plan import DEFAULT_DEADLINE, Plan
-from meshlib.plan.route import Fault, HeaderChange, HeaderOps, Redirect, Rewrite, RoutePlan, Split, VirtualHost
+from meshlib.plan.hosts import hosts_of
+from meshlib.plan.plan import Plan
+from meshlib.plan.route import VirtualHost
+from meshlib.plan.routes import Routes, Rules
 from meshlib.plan.snapshot import Snapshot
-from meshlib.policy.outcome import LocalReply
-from meshlib.policy.retry import DEFAULT_RETRY, DEFAULT_WORDS, RetryPolicy
-from meshlib.resources import (
-    HeaderOperations,
-    Headers,
-    HTTPDirectResponse,
-    HTTPFaultInjection,
-    HTTPRetry,
-    HTTPRoute,
-    Resource,
-    VirtualServiceSpec,
-    aliases,
-    fqdn,
-)
+from meshlib.policy.strategy import RetryStrategy
+from meshlib.resources import Resource, VirtualServiceSpec, aliases, fqdn
 from meshlib.state.store import StateStore
 
 __all__ = ["compile_plan"]
@@ -34,7 +20,14 @@ Random = Callable[[], float]
 
 
 def compile_plan(
-    snapshot: Snapshot, namespace: str, store: StateStore, now: float, random: Random, *, allow_any: bool = True
+    snapshot: Snapshot,
+    namespace: str,
+    store: StateStore,
+    now: float,
+    random: Random,
+    *,
+    allow_any: bool = True,
+    strategy: RetryStrategy | None = None,
 ) -> Plan:
     """The plan by which callers in `namespace` live.
 
@@ -45,16 +38,18 @@ def compile_plan(
         now: monotonic seconds.
         random: uniform in [0, 1), for balancing.
         allow_any: whether hosts the mesh doesn't know pass through.
+        strategy: the user's own way to wait and stop.
     """
     hosts = hosts_of(snapshot.instances, snapshot.resources)
     clusters = Clusters(hosts, snapshot.resources, namespace, store, now, random)
+    routes = Routes(clusters, strategy)
     services = _virtual_services(snapshot.resources)
     names: dict[str, VirtualHost] = {}
     wildcards: list[tuple[str, VirtualHost]] = []
     for host in (*hosts, *(name for name in services if name not in hosts)):
         known = hosts.get(host)
         rules = services.get(host) or services.get(_covering(host, services), [])
-        virtual = _virtual_host(host, known, rules, clusters)
+        virtual = routes.virtual_host(host, known, rules)
         if host.startswith("*"):
             wildcards.append((host[1:], virtual))
         else:
@@ -67,9 +62,6 @@ def compile_plan(
         now,
     )
     return plan
-
-
-Rules = list[tuple[Resource, VirtualServiceSpec]]
 
 
 def _virtual_services(resources: Iterable[Resource]) -> dict[str, Rules]:
@@ -87,137 +79,3 @@ def _covering(host: str, services: Mapping[str, Rules]) -> str:
     """The most specific wildcard VirtualService for a host that has none of its own."""
     fitting = [name for name in services if name.startswith("*") and host.endswith(name[1:])]
     return max(fitting, key=len, default="")
-
-
-def _virtual_host(host: str, known: Host | None, rules: Rules, clusters: Clusters) -> VirtualHost:
-    ports = sorted(known.ports) if known is not None else [0]
-    if len(ports) == 1:
-        return VirtualHost(host, list(_routes(host, rules, clusters, ports[0])))
-    tables = {port: VirtualHost(host, list(_routes(host, rules, clusters, port))) for port in ports if port}
-    return VirtualHost(host, (), tables)
-
-
-def _routes(host: str, rules: Rules, clusters: Clusters, port: int) -> Iterator[RoutePlan]:
-    """The rules in order. A host with rules of which none matches has no route, as in Envoy (404)."""
-    if not any(spec.http for _, spec in rules):
-        cluster = clusters.get(host, None, port)
-        timeout, explicit = _timeout(None, [cluster])
-        yield RoutePlan("default", host, split=_split([cluster], [1], [None]), timeout=timeout, explicit=explicit)
-        return
-    for resource, spec in rules:
-        for index, http in enumerate(spec.http):
-            yield _route(f"{resource.metadata.name}[{http.name or index}]", host, resource, http, clusters, port)
-
-
-def _route(name: str, host: str, resource: Resource, http: HTTPRoute, clusters: Clusters, port: int) -> RoutePlan:
-    namespace = resource.metadata.namespace
-    targets = [
-        clusters.get(
-            fqdn(one.destination.host, namespace),
-            one.destination.subset,
-            one.destination.port.number if one.destination.port is not None else port,
-        )
-        for one in http.route
-    ]
-    weights = [one.weight for one in http.route] if len(http.route) > 1 else [1] * len(http.route)
-    timeout, explicit = _timeout(http.timeout, targets)
-    return RoutePlan(
-        name,
-        host,
-        matches=tuple(compile_match(match) for match in http.match),
-        split=_split(targets, weights, [_header_ops(one.headers) for one in http.route]),
-        timeout=timeout,
-        explicit=explicit,
-        retry=_retry(http.retries),
-        fault=_fault(http.fault),
-        headers=_header_ops(http.headers),
-        rewrites=_rewrites(http),
-        redirect=_redirect(http),
-        direct=_direct(http.direct_response),
-        origin=str(resource.origin),
-    )
-
-
-def _split(clusters: Sequence[Cluster], weights: Sequence[int], headers: Sequence[HeaderOps | None]) -> Split:
-    """Destinations of weight 0 get nothing, so they aren't there."""
-    kept = [entry for entry in zip(clusters, weights, headers, strict=True) if entry[1] > 0]
-    return Split(
-        tuple(cluster for cluster, _, _ in kept),
-        tuple(weight for _, weight, _ in kept),
-        tuple(accumulate(weight for _, weight, _ in kept)),
-        tuple(ops for _, _, ops in kept),
-    )
-
-
-def _timeout(route: float | None, clusters: Sequence[Cluster]) -> tuple[float | None, bool]:
-    """(seconds for the call, whether somebody asked for it): the route's, else the OutboundPolicy's, else 15 s."""
-    if route is not None:
-        return route or None, True
-    asked = [cluster.deadline for cluster in clusters if cluster.deadline is not None]
-    return (min(asked), True) if asked else (DEFAULT_DEADLINE, False)
-
-
-def _retry(retries: HTTPRetry | None) -> RetryPolicy | None:
-    if retries is None:
-        return DEFAULT_RETRY
-    if retries.attempts == 0:
-        return None
-    return RetryPolicy(
-        DEFAULT_RETRY.attempts if retries.attempts is None else retries.attempts,
-        retries.retry_on or DEFAULT_WORDS,
-        per_try_timeout=retries.per_try_timeout or None,
-        base=retries.backoff,
-        avoid_tried=retries.retry_ignore_previous_hosts is not False,
-    )
-
-
-def _fault(fault: HTTPFaultInjection | None) -> Fault | None:
-    if fault is None:
-        return None
-    delay, abort = fault.delay, fault.abort
-    compiled = Fault(
-        delay.fixed_delay if delay is not None else 0.0,
-        delay.share / 100.0 if delay is not None else 0.0,
-        (abort.http_status or 0) if abort is not None else 0,
-        abort.share / 100.0 if abort is not None else 0.0,
-    )
-    return compiled if compiled.delay_share or compiled.abort_share else None
-
-
-def _header_ops(headers: Headers | None) -> HeaderOps | None:
-    if headers is None:
-        return None
-    request, response = _header_change(headers.request), _header_change(headers.response)
-    return HeaderOps(request, response) if request is not None or response is not None else None
-
-
-def _header_change(operations: HeaderOperations | None) -> HeaderChange | None:
-    if operations is None:
-        return None
-    return HeaderChange(
-        tuple((name.encode(), value.encode()) for name, value in operations.set.items()),
-        tuple((name.encode(), value.encode()) for name, value in operations.add.items()),
-        frozenset(name.lower().encode() for name in operations.remove),
-    )
-
-
-def _rewrites(http: HTTPRoute) -> tuple[Rewrite, ...]:
-    """One for each match (or for the lack of one): what is replaced depends on which of them matched."""
-    if http.rewrite is None:
-        return ()
-    prefixes = [match.uri.prefix if match.uri is not None else "/" for match in http.match] or ["/"]
-    return tuple(Rewrite(http.rewrite.uri, http.rewrite.authority, prefix) for prefix in prefixes)
-
-
-def _redirect(http: HTTPRoute) -> Redirect | None:
-    redirect = http.redirect
-    return Redirect(redirect.redirect_code, redirect.uri, redirect.authority) if redirect is not None else None
-
-
-def _direct(direct: HTTPDirectResponse | None) -> LocalReply | None:
-    if direct is None:
-        return None
-    body = b""
-    if direct.body is not None:
-        body = direct.body.bytes if direct.body.bytes is not None else (direct.body.string or "").encode()
-    return LocalReply(direct.status, [(b"content-length", str(len(body)).encode())], body)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshlib.policy.outcome import Failure, Outcome
+from meshlib.policy.strategy import RetryStrategy
 
-__all__ = ["DEFAULT_RETRY", "IDEMPOTENT_METHODS", "RetryPolicy", "Wait", "full_jitter"]
+__all__ = ["DEFAULT_RETRY", "IDEMPOTENT_METHODS", "RetryPolicy", "full_jitter"]
 
 IDEMPOTENT_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """RFC 9110, 9.2.2."""
@@ -39,9 +40,6 @@ _STATUSES: dict[str, frozenset[int]] = {
 }
 _UNSENT = frozenset(("reset-before-request", "refused-stream"))
 
-Wait = Callable[[int, Outcome], float | None]
-"""A user's own strategy: (number of retries so far, last outcome) → seconds to wait, None to stop."""
-
 
 class Resendable(Protocol):
     """What a decision needs to know of the call."""
@@ -63,9 +61,20 @@ class RetryPolicy:
         per_try_timeout: seconds an attempt may take to its response head; None: no bound of its own.
         base: seconds, the unit of the backoff.
         avoid_tried: whether hosts tried before are avoided.
+        strategy: of the user's own, in place of backoff and attempts; None: none.
     """
 
-    __slots__ = ("attempts", "avoid_tried", "base", "failures", "per_try_timeout", "statuses", "unsent", "words")
+    __slots__ = (
+        "attempts",
+        "avoid_tried",
+        "base",
+        "failures",
+        "per_try_timeout",
+        "statuses",
+        "strategy",
+        "unsent",
+        "words",
+    )
 
     def __init__(
         self,
@@ -75,6 +84,7 @@ class RetryPolicy:
         per_try_timeout: float | None = None,
         base: float | None = None,
         avoid_tried: bool = True,
+        strategy: RetryStrategy | None = None,
     ) -> None:
         names = [word.strip() for word in words.split(",") if word.strip()]
         self.attempts = attempts
@@ -87,6 +97,11 @@ class RetryPolicy:
         self.per_try_timeout = per_try_timeout
         self.base = BACKOFF_BASE if base is None else base
         self.avoid_tried = avoid_tried
+        self.strategy = strategy
+
+    def allows(self, retry: int) -> bool:
+        """Whether retry number `retry` (1 is the first) may be at all; a strategy that stops decides in `backoff`."""
+        return retry <= self.attempts or (self.strategy is not None and self.strategy.stop is not None)
 
     def wants(self, outcome: Outcome, call: Resendable) -> bool:
         """Whether this outcome is worth a further attempt that is safe to send."""
@@ -97,14 +112,25 @@ class RetryPolicy:
             worth = failure in self.failures or (self.unsent and not outcome.sent and failure in _ANY)
         return worth and (call.idempotent or not outcome.sent) and call.replayable()
 
-    def backoff(self, retry: int, outcome: Outcome, random: Callable[[], float]) -> float | None:
-        """Seconds to wait before retry number `retry` (1 is the first); None when the endpoint forbids it.
+    def backoff(
+        self, retry: int, outcome: Outcome, random: Callable[[], float], started: float = 0.0, now: float = 0.0
+    ) -> float | None:
+        """Seconds to wait before retry number `retry` (1 is the first); None: there is to be none.
 
         `Retry-After` is honoured as a floor up to 300 s; negative or unreadable means never (gRPC A6).
+
+        Args:
+            retry: 1 before the second attempt.
+            outcome: of the last attempt.
+            random: uniform in [0, 1).
+            started: monotonic seconds at which the call began, for strategies that count time.
+            now: monotonic seconds.
         """
-        wait = full_jitter(retry, self.base, random)
+        wait: float | None = full_jitter(retry, self.base, random)
+        if self.strategy is not None and wait is not None:
+            wait = self.strategy.backoff(retry, outcome, started, now, wait)
         asked = outcome.retry_after
-        if asked is None:
+        if asked is None or wait is None:
             return wait
         return None if asked < 0 else max(wait, min(asked, RETRY_AFTER_CAP))
 

@@ -18,7 +18,7 @@ import msgspec
 
 from meshlib.resources.documents import Path, show
 from meshlib.resources.fields import APPROXIMATED, TOLERANT, ignored_because, nearest
-from meshlib.resources.units import Base64Text, Duration, Range, parse_duration
+from meshlib.resources.units import Base64Text, Duration, Range, Timeout, parse_duration, parse_timeout
 
 __all__ = ["INVALID", "Reader", "Report", "reader"]
 
@@ -58,7 +58,9 @@ def reader(wanted: Any) -> Reader:
 
 def _with_unit(base: type, unit: Any) -> Reader:
     if unit is Duration:
-        return _duration
+        return functools.partial(_duration, parse_duration)
+    if unit is Timeout:
+        return functools.partial(_duration, parse_timeout)
     if unit is Base64Text:
         return _base64
     return functools.partial(_ranged, base, unit)
@@ -84,13 +86,13 @@ def _ranged(wanted: type, bounds: Range, value: Any, path: Path, report: Report)
     return number
 
 
-def _duration(value: Any, path: Path, report: Report) -> float:
+def _duration(parse: Callable[[str], float], value: Any, path: Path, report: Report) -> float:
     if not isinstance(value, str):
         way_out = f'; write "{value}s" for seconds' if type(value) in (int, float) else ""
         report.problem(path, f'expected a duration as in "1.5s", found {show(value)}{way_out}')
         return 1.0
     try:
-        return parse_duration(value)
+        return parse(value)
     except ValueError as error:
         report.problem(path, f"{show(value)} {error}")
         return 1.0

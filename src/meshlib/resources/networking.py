@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from meshlib.resources.units import Base64, Count, Percentage, Port, Seconds, Status
+from meshlib.resources.units import Base64, Count, Percentage, Port, Seconds, SecondsOrOff, Status
 
 __all__ = [
     "Abort",
@@ -143,7 +143,7 @@ class HTTPRetry(_Message, frozen=True):
     """Retries after the first try. `attempts` 0 turns them off; None is the default of routes that name none, 2."""
 
     attempts: Count | None = None
-    per_try_timeout: Seconds | None = None
+    per_try_timeout: SecondsOrOff | None = None
     retry_on: str | None = None
     retry_ignore_previous_hosts: bool | None = None
     backoff: Seconds | None = None
@@ -196,7 +196,7 @@ class HTTPRoute(_Message, frozen=True):
     redirect: HTTPRedirect | None = None
     direct_response: HTTPDirectResponse | None = None
     rewrite: HTTPRewrite | None = None
-    timeout: Seconds | None = None
+    timeout: SecondsOrOff | None = None
     retries: HTTPRetry | None = None
     fault: HTTPFaultInjection | None = None
     headers: Headers | None = None
@@ -221,7 +221,7 @@ class TCPSettings(_Message, frozen=True):
 
     max_connections: Count | None = None
     connect_timeout: Seconds | None = None
-    idle_timeout: Seconds | None = None
+    idle_timeout: SecondsOrOff | None = None
 
 
 class HTTPSettings(_Message, frozen=True):
@@ -231,7 +231,7 @@ class HTTPSettings(_Message, frozen=True):
     http2_max_requests: Count | None = None
     max_requests_per_connection: Count | None = None
     max_retries: Count | None = None
-    idle_timeout: Seconds | None = None
+    idle_timeout: SecondsOrOff | None = None
 
 
 class ConnectionPoolSettings(_Message, frozen=True):

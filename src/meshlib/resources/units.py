@@ -5,7 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, NamedTuple
 
-__all__ = ["Base64", "Count", "Duration", "Percentage", "Port", "Range", "Seconds", "Status", "parse_duration"]
+__all__ = [
+    "Base64",
+    "Count",
+    "Duration",
+    "Percentage",
+    "Port",
+    "Range",
+    "Seconds",
+    "SecondsOrOff",
+    "Status",
+    "Timeout",
+    "parse_duration",
+    "parse_timeout",
+]
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
@@ -26,16 +39,26 @@ class Duration:
     """Marks a number of seconds that documents write in Go's notation."""
 
 
+class Timeout:
+    """Marks a duration that may be 0s: no bound."""
+
+
 class Base64Text:
     """Marks bytes that documents write in base64."""
 
 
 Seconds = Annotated[float, Duration]
+SecondsOrOff = Annotated[float, Timeout]
 Base64 = Annotated[bytes, Base64Text]
 Port = Annotated[int, Range(1, 65535)]
 Status = Annotated[int, Range(200, 599)]
 Percentage = Annotated[float, Range(0, 100)]
 Count = Annotated[int, Range(0, _UINT32)]
+
+
+def parse_timeout(text: str) -> float:
+    """As `parse_duration`, and 0 for "0s", by which Istio turns a timeout off."""
+    return 0.0 if re.fullmatch(r"0(ms|s|m|h)?", text) else parse_duration(text)
 
 
 def parse_duration(text: str) -> float:

@@ -56,6 +56,7 @@ class CircuitBreaker:
 
     Attributes:
         on_change: called with (breaker, old, new) after a change, outside the lock.
+        on_result: called after each attempt that was neither abandoned nor late, with whether it was good.
         refused: how many attempts it has turned away.
     """
 
@@ -70,6 +71,7 @@ class CircuitBreaker:
         "_window",
         "name",
         "on_change",
+        "on_result",
         "refused",
         "state",
     )
@@ -78,6 +80,7 @@ class CircuitBreaker:
         self.name = name
         self.state = BreakerState.CLOSED
         self.on_change: Callable[[CircuitBreaker, BreakerState, BreakerState], None] | None = None
+        self.on_result: Callable[[bool], None] | None = None
         self.refused = 0
         self._lock = Lock()
         self._generation = 0
@@ -135,6 +138,8 @@ class CircuitBreaker:
             elif verdict is not Verdict.ABANDONED:
                 self._settle_closed(policy, verdict is Verdict.SUCCESS, now)
             after = self.state
+        if self.on_result is not None and verdict is not Verdict.ABANDONED:
+            self.on_result(verdict is Verdict.SUCCESS)
         if after is not before:
             self._tell(before)
 
