@@ -21,15 +21,15 @@ def open_registry(url: str) -> Registry:
     """
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "memory":
-        from meshlib.registries.memory import MemoryRegistry  # noqa: PLC0415
+        from meshlib.registries.memory import MemoryRegistry
 
         return MemoryRegistry.named(rest)
     if colon and scheme == "sqlite":
-        from meshlib.registries.sqlite import SQLiteRegistry  # noqa: PLC0415
+        from meshlib.registries.sqlite import SQLiteRegistry
 
         return SQLiteRegistry(_path(url, rest))
     if colon and scheme == "file":
-        from meshlib.registries.file import FileRegistry  # noqa: PLC0415
+        from meshlib.registries.file import FileRegistry
 
         return FileRegistry(_path(url, rest))
     raise SettingsError(f"MESHLIB_REGISTRY is {url!r}; expected sqlite:///path or file:///dir-or-file")

@@ -56,15 +56,25 @@ class Outgoing:
     """A request by the user and the call made of it.
 
     Attributes:
-        request: httpx's request; it isn't changed.
+        client: httpx or httpx2.
+        request: the client's request; it isn't changed.
         call: what the flow knows.
         route: what the plan says.
         local: the reply to give without a call, or None; without it there is a route.
     """
 
-    __slots__ = ("_headers", "_inherited", "_match", "_timeouts", "call", "head", "local", "request", "route", "stream")
+    __slots__ = ("_headers", "_inherited", "_timeouts", "call", "client", "head", "local", "request", "route", "stream")
 
-    def __init__(self, request: Any, call: Call, route: RoutePlan, head: HeadView | None, inherited: Inherited) -> None:
+    def __init__(
+        self,
+        client: ModuleType,
+        request: Any,
+        call: Call,
+        route: RoutePlan,
+        head: HeadView | None,
+        inherited: Inherited,
+    ) -> None:
+        self.client = client
         self.request = request
         self.call = call
         self.route = route
@@ -196,7 +206,7 @@ def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_ty
     if route is None:
         head = HeadView(request.method, url.raw_path, host, headers)
         route = virtual.route(head)
-    found = Outgoing(request, call, route or NO_ROUTE, head, inherited)
+    found = Outgoing(client, request, call, route or NO_ROUTE, head, inherited)
     if route is None:
         found.local = NOT_FOUND
     elif route.direct is not None:
@@ -205,13 +215,14 @@ def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_ty
         view = head or HeadView(request.method, url.raw_path, host, headers)
         found.local = route.redirect.reply(url.scheme, view)
     else:
-        _take_body(found, request, call, client, stream_type)
+        _take_body(found, stream_type)
     return found
 
 
-def _take_body(found: Outgoing, request: Any, call: Call, client: ModuleType, stream_type: type[Stream]) -> None:
+def _take_body(found: Outgoing, stream_type: type[Stream]) -> None:
+    request, call = found.request, found.call
     stream = request.stream
-    if not isinstance(stream, client.ByteStream):
+    if not isinstance(stream, found.client.ByteStream):
         call.body = Body(None)
         found.stream = stream_type(call.body, stream)
     elif request.content:
@@ -245,14 +256,15 @@ def retry_after(headers: RawHeaders) -> float | None:
     return None
 
 
-def raise_failure(outcome: Outcome, call: Call, client: ModuleType, request: Any) -> NoReturn:
+def raise_failure(outcome: Outcome, found: Outgoing) -> NoReturn:
     """Raise the exception for a call that brought no response, with its evidence."""
     assert outcome.failure is not None
+    call = found.call
     kind, words = ERRORS[outcome.failure]
     cluster = call.cluster.name if call.cluster is not None else call.host
     message = words.format(host=call.host, cluster=cluster)
-    error = errors.for_client(kind, client)(message, call.evidence(time.monotonic()))
-    error.request = request  # type: ignore[attr-defined]  # where httpx's own exceptions have it
+    error = errors.for_client(kind, found.client)(message, call.evidence(time.monotonic()))
+    error.request = found.request  # type: ignore[attr-defined]  # where httpx's own exceptions have it
     raise error from outcome.error
 
 

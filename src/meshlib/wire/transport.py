@@ -18,7 +18,7 @@ from meshlib.call.flow import call_flow
 from meshlib.plan.plan import Plan
 from meshlib.wire.bodies import body_classes
 from meshlib.wire.channels import AsyncChannels, LoopChannels, SyncChannels
-from meshlib.wire.message import Reply, WireError
+from meshlib.wire.message import InvalidRequest, Reply, WireError
 from meshlib.wire.outgoing import (
     EXTENSION,
     AsyncStream,
@@ -85,6 +85,8 @@ class AsyncExchange:
             reply = await channel.send(out.wire_request(send, time.monotonic()), out.timing(send))
         except WireError as error:
             return Outcome(failure=error.failure, error=error, sent=error.sent)
+        except InvalidRequest as error:
+            raise out.client.LocalProtocolError(str(error), request=out.request) from error
         return _outcome(reply)
 
     async def discard(self, outcome: Outcome) -> None:
@@ -118,6 +120,8 @@ class SyncExchange:
             reply = channel.send(out.wire_request(send, time.monotonic()), out.timing(send))
         except WireError as error:
             return Outcome(failure=error.failure, error=error, sent=error.sent)
+        except InvalidRequest as error:
+            raise out.client.LocalProtocolError(str(error), request=out.request) from error
         return _outcome(reply)
 
     def discard(self, outcome: Outcome) -> None:
@@ -149,27 +153,27 @@ def transports(client: ModuleType) -> Transports:
     return made
 
 
-def _respond(client: ModuleType, bodies: Any, out: Outgoing, outcome: Outcome) -> Any:
+def _respond(bodies: Any, out: Outgoing, outcome: Outcome) -> Any:
     """The client library's response for an outcome."""
     call = out.call
     if outcome.failure is not None:
-        raise_failure(outcome, call, client, out.request)
+        raise_failure(outcome, out)
     reply = outcome.response
     if isinstance(reply, LocalReply):
-        return _local(client, out, reply)
+        return _local(out, reply)
     extensions = {"http_version": reply.http_version, "reason_phrase": reply.reason, EXTENSION: call}
     if reply.network_stream is not None:
         extensions["network_stream"] = reply.network_stream
     stream = bodies(reply.body, outcome.ticket, call, out.request)
-    return client.Response(
+    return out.client.Response(
         outcome.status, headers=out.response_headers(reply.headers), stream=stream, extensions=extensions
     )
 
 
-def _local(client: ModuleType, out: Outgoing, reply: LocalReply) -> Any:
+def _local(out: Outgoing, reply: LocalReply) -> Any:
     parts = local_reply(reply, out)
     extensions = {EXTENSION: out.call}
-    return client.Response(parts.status, headers=parts.headers, content=parts.content, extensions=extensions)
+    return out.client.Response(parts.status, headers=parts.headers, content=parts.content, extensions=extensions)
 
 
 def _async_class(client: ModuleType) -> type[Any]:
@@ -192,13 +196,13 @@ def _async_class(client: ModuleType) -> type[Any]:
                     unknown_host(request.url.host, plan, client, request)
                 return await self._passthrough.send(request)
             if out.local is not None:
-                return _local(client, out, out.local)
+                return _local(out, out.local)
             if request.url.scheme == "https" and not self._tls.built:
                 await anyio.to_thread.run_sync(self._tls.context)
             channels = self._channels.at(plan)
             flow = call_flow(out.route, out.call, time.monotonic, random.random)
             outcome = await adrive(flow, AsyncExchange(channels, out))
-            return _respond(client, bodies, out, outcome)
+            return _respond(bodies, out, outcome)
 
         async def aclose(self) -> None:
             self._channels.close()
@@ -227,11 +231,11 @@ def _sync_class(client: ModuleType) -> type[Any]:
                     unknown_host(request.url.host, plan, client, request)
                 return self._passthrough.send(request)
             if out.local is not None:
-                return _local(client, out, out.local)
+                return _local(out, out.local)
             channels = self._channels.at(plan)
             flow = call_flow(out.route, out.call, time.monotonic, random.random)
             outcome = drive(flow, SyncExchange(channels, out))
-            return _respond(client, bodies, out, outcome)
+            return _respond(bodies, out, outcome)
 
         def close(self) -> None:
             self._channels.close()
