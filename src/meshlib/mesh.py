@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
 import random
@@ -109,7 +110,8 @@ class Mesh:
             open_registry(self.settings.registry)  # a wrong URL is an error now, not at the first call
         self._strict = strict
         self._strategy = None if retry_wait is None and retry_stop is None else RetryStrategy(retry_wait, retry_stop)
-        self._bridge = BreakerBridge(breaker_listeners, breaker_storage)
+        self._make_bridge = functools.partial(BreakerBridge, breaker_listeners, breaker_storage)
+        self._bridge = self._make_bridge()
         self.plan: Plan | None = None
         """In force now; None before the first is there, and in a forked child until it is needed."""
         self._snapshot: Snapshot | None = None
@@ -298,6 +300,7 @@ class Mesh:
         self._agent = None
         self._served = None
         self._store = StateStore()
+        self._bridge = self._make_bridge()
         self.plan = None
 
 

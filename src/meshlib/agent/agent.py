@@ -97,7 +97,7 @@ class Agent:
         update = self._last_good.load()
         trouble = self.configuration.trouble
         if update is None:
-            log.error("there is no configuration: the registry is away and nothing is on disk; it is waited for")
+            log.warning("there is no configuration yet, and no last good one on disk: %s", trouble and trouble.error)
             self.published.set()
             return
         log.warning("started with the last good configuration of %s", self._last_good.path)

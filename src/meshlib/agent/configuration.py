@@ -81,7 +81,7 @@ class Configuration:
             Seconds after which `revisit` should be called, or None.
         """
         if isinstance(said, RegistryError):
-            if self.trouble is None:
+            if self.trouble is None and self.published:
                 log.warning("the registry is away, the last good configuration stays in force: %s", said)
             since = self.trouble.since if self.trouble is not None else now
             self.trouble = Trouble(said, since)

@@ -32,6 +32,10 @@ class Body:
         """Whether it can be sent from its start."""
         return not self.touched if self.buffered is None else self.buffered <= REPLAY_LIMIT
 
+    def small(self) -> bool:
+        """Whether sending it takes no time to speak of."""
+        return self.buffered is not None and self.buffered <= REPLAY_LIMIT
+
 
 EMPTY_BODY = Body(0)
 

@@ -41,7 +41,8 @@ def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flo
     call.route = route
 
     # The deadline is above everything: injected delays, backoff, queueing, retries and hedges spend one purse.
-    if route.timeout is not None:
+    # The default deadline, which nobody asked for, must not cut off a long upload.
+    if route.timeout is not None and (route.explicit or call.body.small()):
         _tighten(call, call.started + route.timeout, route.explicit)
 
     # A fault stands where the real failure would: the rest of the call can't tell the difference.

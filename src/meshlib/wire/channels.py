@@ -131,7 +131,7 @@ class SyncChannels(ChannelSet[SyncChannel]):
     def _open(self, endpoint: EndpointState, out: Outgoing) -> SyncChannel:
         limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
         url = out.request.url
-        if url.scheme == "https" or self._options.http2:
+        if url.scheme == "https":
             from meshlib.wire.fallback import SyncFallbackChannel  # httpcore is needed only here
 
             return SyncFallbackChannel(
@@ -139,7 +139,7 @@ class SyncChannels(ChannelSet[SyncChannel]):
                 endpoint.port,
                 scheme=url.scheme,
                 authority=url.host,
-                ssl_context=self._tls.context() if url.scheme == "https" else None,
+                ssl_context=self._tls.context(),
                 http2=self._options.http2,
                 idle_timeout=limits.idle_timeout,
                 max_requests=limits.requests_per_connection,
@@ -169,7 +169,7 @@ class LoopChannels(ChannelSet[AsyncChannel]):
     def _open(self, endpoint: EndpointState, out: Outgoing) -> AsyncChannel:
         limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
         url = out.request.url
-        if url.scheme == "https" or self._options.http2:
+        if url.scheme == "https":
             from meshlib.wire.fallback import AsyncFallbackChannel  # httpcore is needed only here
 
             return AsyncFallbackChannel(
@@ -177,7 +177,7 @@ class LoopChannels(ChannelSet[AsyncChannel]):
                 endpoint.port,
                 scheme=url.scheme,
                 authority=url.host,
-                ssl_context=self._tls.context() if url.scheme == "https" else None,
+                ssl_context=self._tls.context(),
                 http2=self._options.http2,
                 idle_timeout=limits.idle_timeout,
                 max_requests=limits.requests_per_connection,

@@ -170,6 +170,11 @@ def _respond(bodies: Any, out: Outgoing, outcome: Outcome) -> Any:
     )
 
 
+def _past_the_mesh(request: Any, plan: Plan) -> str:
+    host = request.url.host
+    return f"meshlib: the mesh doesn't know {host!r} (configuration {plan.version}), so the call went past it"
+
+
 def _local(out: Outgoing, reply: LocalReply) -> Any:
     parts = local_reply(reply, out)
     extensions = {EXTENSION: out.call}
@@ -194,7 +199,11 @@ def _async_class(client: ModuleType) -> type[Any]:
             if out is None:
                 if not plan.allow_any:
                     unknown_host(request.url.host, plan, client, request)
-                return await self._passthrough.send(request)
+                try:
+                    return await self._passthrough.send(request)
+                except client.ConnectError as error:
+                    error.add_note(_past_the_mesh(request, plan))
+                    raise
             if out.local is not None:
                 return _local(out, out.local)
             if request.url.scheme == "https" and not self._tls.built:
@@ -229,7 +238,11 @@ def _sync_class(client: ModuleType) -> type[Any]:
             if out is None:
                 if not plan.allow_any:
                     unknown_host(request.url.host, plan, client, request)
-                return self._passthrough.send(request)
+                try:
+                    return self._passthrough.send(request)
+                except client.ConnectError as error:
+                    error.add_note(_past_the_mesh(request, plan))
+                    raise
             if out.local is not None:
                 return _local(out, out.local)
             channels = self._channels.at(plan)
