@@ -1,0 +1,77 @@
+"""What travels from inbound to outbound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+
+import pytest
+
+import meshlib
+from meshlib.context import INHERITED, Inherited
+
+
+def test_without_a_deadline_nothing_runs_out() -> None:
+    assert meshlib.remaining() is None
+
+
+def test_a_deadline_runs_out() -> None:
+    with meshlib.deadline(1000):
+        left = meshlib.remaining()
+        assert left is not None
+        assert 990 < left <= 1000
+    assert meshlib.remaining() is None
+
+
+def test_a_deadline_within_another_can_tighten_but_never_loosen() -> None:
+    with meshlib.deadline(10):
+        with meshlib.deadline(1000):
+            loosened = meshlib.remaining()
+        with meshlib.deadline(1):
+            tightened = meshlib.remaining()
+    assert loosened is not None
+    assert loosened <= 10
+    assert tightened is not None
+    assert tightened <= 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_deadline_must_lie_ahead(seconds: float) -> None:
+    with pytest.raises(ValueError, match="above 0"), meshlib.deadline(seconds):
+        pass
+
+
+def test_what_has_run_out_leaves_nothing() -> None:
+    token = INHERITED.set(Inherited(deadline=0.0))
+    try:
+        assert meshlib.remaining() == 0.0
+    finally:
+        INHERITED.reset(token)
+
+
+def test_tasks_inherit_it_and_keep_it_apart() -> None:
+    async def child(seconds: float) -> float | None:
+        with meshlib.deadline(seconds):
+            await asyncio.sleep(0)
+            return meshlib.remaining()
+
+    async def parent() -> list[float | None]:
+        with meshlib.deadline(100):
+            return await asyncio.gather(child(1), child(1000))
+
+    short, long = asyncio.run(parent())
+    assert short is not None
+    assert short <= 1
+    assert long is not None
+    assert 1 < long <= 100
+
+
+def test_a_thread_inherits_it_with_its_context() -> None:
+    seen: list[float | None] = []
+    with meshlib.deadline(5):
+        context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(lambda: seen.append(meshlib.remaining()),))
+    thread.start()
+    thread.join()
+    assert seen[0] is not None

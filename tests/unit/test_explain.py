@@ -1,0 +1,115 @@
+"""Why a call would go where it goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.explain import Explanation, explain
+from meshlib.plan.compile import compile_plan
+from meshlib.plan.plan import Plan
+from meshlib.plan.snapshot import Snapshot
+from meshlib.registries.base import Instance
+from meshlib.resources import Source, load
+from meshlib.state.store import StateStore
+
+DOCUMENTS = b"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - name: jason
+    match: [{headers: {end-user: {exact: jason}}, method: {exact: GET}}]
+    fault: {delay: {fixedDelay: 7s, percentage: {value: 100}}}
+    route: [{destination: {host: reviews, subset: v2}}]
+  - match: [{uri: {prefix: /old}}]
+    redirect: {uri: /new}
+  - name: rest
+    timeout: 2s
+    retries: {attempts: 3, perTryTimeout: 500ms, retryOn: "5xx"}
+    route:
+    - {destination: {host: reviews, subset: v1}, weight: 90}
+    - {destination: {host: reviews, subset: v2}, weight: 10}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}}
+"""
+
+
+@pytest.fixture
+def plan() -> Plan:
+    loaded = load([Source("mesh.yaml", DOCUMENTS)])
+    assert not loaded.problems
+    instances = (
+        Instance(service="reviews", host="10.0.0.1", port=80, labels={"version": "v1"}),
+        Instance(service="reviews", host="10.0.0.2", port=80, labels={"version": "v1"}, healthy=False),
+        Instance(service="reviews", host="10.0.0.3", port=80, labels={"version": "v2"}),
+    )
+    return compile_plan(Snapshot(instances, loaded.resources, "v7"), "default", StateStore(), 0.0, lambda: 0.5)
+
+
+def asked(plan: Plan, url: str = "http://reviews/42", method: str = "GET", **headers: str) -> Explanation:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return explain(plan, method, url, given, 0.0)
+
+
+def test_every_candidate_rule_is_there_up_to_the_one_taken_with_what_failed(plan: Plan) -> None:
+    found = asked(plan, end_user="anna")
+    assert [(candidate.route, candidate.taken) for candidate in found.candidates] == [
+        ("reviews[jason]", False),
+        ("reviews[1]", False),
+        ("reviews[rest]", True),
+    ]
+    assert found.candidates[0].failed == ("match 1: header end-user exact 'jason' didn't hold",)
+    assert found.candidates[0].origin == "mesh.yaml, document 1, line 2"
+
+
+def test_the_split_and_its_endpoints_are_there_with_why_some_are_excluded(plan: Plan) -> None:
+    v1, v2 = asked(plan).clusters
+    assert (v1.share, v2.share) == (90.0, 10.0)
+    assert [(endpoint.address, endpoint.excluded) for endpoint in v1.endpoints] == [
+        ("10.0.0.1:80", ""),
+        ("10.0.0.2:80", "unhealthy by the registry's word"),
+    ]
+
+
+def test_an_ejected_endpoint_says_for_how_long(plan: Plan) -> None:
+    plan.clusters["reviews.default.svc.cluster.local|v1"].endpoints[0].ejected_until = 12.0
+    assert asked(plan).clusters[0].endpoints[0].excluded == "ejected for another 12.0 s"
+
+
+def test_deadline_retries_and_faults_are_there(plan: Plan) -> None:
+    assert "deadline 2 s, the whole response" in asked(plan).plan
+    assert "up to 3 retries on 5xx, 0.5 s each" in asked(plan).plan
+    assert "fault: 100% of calls wait 7 s" in asked(plan, end_user="jason").plan
+
+
+def test_a_method_that_isnt_idempotent_says_what_that_means(plan: Plan) -> None:
+    assert any("not idempotent" in line for line in asked(plan, method="POST").plan)
+    assert not any("not idempotent" in line for line in asked(plan, method="POST", idempotency_key="7").plan)
+
+
+def test_a_redirect_is_told(plan: Plan) -> None:
+    assert asked(plan, "http://reviews/old/1").answer == "redirect 301 to /new"
+
+
+def test_a_host_outside_the_mesh_is_told(plan: Plan) -> None:
+    assert asked(plan, "https://example.com/").answer == "pass through"
+
+
+def test_the_readable_form_has_it_all(plan: Plan) -> None:
+    text = str(asked(plan))
+    for part in ("✗ reviews[jason]", "✓ reviews[rest]", "90.0 %", "10.0.0.1:80", "LEAST_REQUEST", "configuration v7"):
+        assert part in text
+
+
+def test_a_url_that_isnt_absolute_is_refused(plan: Plan) -> None:
+    with pytest.raises(ValueError, match="not an absolute URL"):
+        asked(plan, "reviews/42")
