@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections import Counter
@@ -78,6 +79,16 @@ def test_the_address_that_is_set_is_the_one_that_is_registered(fleet: Fleet) -> 
     fleet.start("web", *ASGI, MESHLIB_ADDRESS="10.9.8.7:6543")
     (instance,) = fleet.wait_for("web")
     assert (instance.host, instance.port) == ("10.9.8.7", 6543)
+
+
+def test_without_lifespan_the_first_request_tells_where_the_server_is(fleet: Fleet) -> None:
+    server = fleet.start("web", *UVICORN[:-3], "--lifespan", "off", "asgi_echo:app")
+    address = eventually(lambda: re.search(r"running on (http://\S+)", server.written()), 30.0)
+    assert httpx.get(address[1] + "/seen").status_code == 200
+    (instance,) = fleet.wait_for("web")
+    assert url(instance) == address[1]
+    assert server.stop() == -signal.SIGTERM
+    assert fleet.instances("web") == []
 
 
 @pytest.mark.parametrize("kind", INHERITING)
