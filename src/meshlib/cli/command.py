@@ -16,6 +16,7 @@ from meshlib.errors import MeshError
 __all__ = ["run"]
 
 VERBS = {
+    "demo": "watch a mesh of real processes at work, and see its claims proved",
     "apply": "create or change documents; all of them or none",
     "get": "list instances and documents",
     "delete": "delete documents",
@@ -32,6 +33,7 @@ DESCRIPTION = "meshlib: a service mesh that lives inside a Python process."
 
 EPILOG = """\
 examples:
+  meshlib demo                                 see it work
   meshlib apply -f mesh.yaml                   put documents in force
   meshlib get                                  who is there, and what is wanted
   meshlib explain GET http://reviews/42        why a request goes where it goes

@@ -1,0 +1,138 @@
+"""The phases of the demo, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+
+from meshlib.cli.demo import documents
+from meshlib.cli.demo.load import JASON, RATE, percentile
+from meshlib.cli.demo.processes import MEMBERS, Member
+from meshlib.cli.demo.stage import EFFECT_WITHIN, REFRESH, Stage
+
+__all__ = ["PHASES"]
+
+GONE_WITHIN = 20.0
+"""Seconds within which a killed process is to leave the registry: its lease lasts 10 s, and is measured by the
+renewals of the others, which come every 3.3 s."""
+
+VICTIM = Member("reviews", "v3", 1)
+
+
+async def canary(stage: Stage) -> None:
+    """A steady state of 90 to 10, and one user with a route of his own."""
+    stage.heading(
+        "A canary",
+        f"{RATE:.0f} pages a second, each made of four calls. One in ten reviews comes from v3; the user jason alone"
+        " sees v2.",
+    )
+    began = time.monotonic()
+    await stage.claim_split(10, began, 8.0)
+    pages = stage.load.since(began)
+    wrong = sum((page.version == "v2") != (page.user == JASON) for page in pages)
+    his = sum(page.user == JASON for page in pages)
+    stage.claim("jason gets v2, nobody else does", "always", f"{his} of {his}, {wrong} wrong", not wrong and his > 0)
+
+
+async def shift(stage: Stage) -> None:
+    """Over to v3 while everything runs."""
+    stage.heading(
+        "A shift, live", "Half of the reviews to v3, then all: two documents are applied, nothing is restarted."
+    )
+    for share in (50, 100):
+        applied = await stage.apply(documents.split(100 - share, share))
+        await stage.claim_split(share, applied, 6.0)
+        old = stage.configurations_before(applied)
+        late = [page.began for page in stage.load.since(applied) if page.configuration in old]
+        took = max(late, default=applied) - applied
+        stage.claim(
+            f"{share} % is in force", f"within {EFFECT_WITHIN:.0f} s", f"{took * 1000:.0f} ms", took <= EFFECT_WITHIN
+        )
+
+
+async def kill(stage: Stage) -> None:
+    """One of two instances is killed, and nobody notices."""
+    stage.heading(
+        "kill -9",
+        f"{VICTIM} is killed without a word: one of the two that serve all reviews. The registry goes on naming it"
+        " until its lease runs out.",
+    )
+    killed = time.monotonic()
+    stage.screen.say(f"   kill -9 {stage.fleet.kill(VICTIM)}")
+    stage.leaving = asyncio.create_task(_forgotten(stage, killed))
+    await stage.watch(8.0, killed)
+    pages = stage.load.since(killed)
+    failed = sum(bool(page.failure or page.missing) for page in pages)
+    retries = sum(page.retries for page in pages)
+    stage.claim("pages that failed, or lack reviews", "0", f"{failed} of {len(pages)}", not failed and bool(pages))
+    stage.claim(
+        "retries spent on that", "≤ 20 % of calls", f"{retries} for {len(pages)} pages", retries <= len(pages) / 5
+    )
+
+
+async def _forgotten(stage: Stage, killed: float) -> float | None:
+    """Seconds until the registry has forgotten the victim; None when it goes on remembering."""
+    alike = sum(member[:2] == VICTIM[:2] for member in MEMBERS)
+    while (waited := time.monotonic() - killed) < GONE_WITHIN:
+        there = await stage.instances()
+        if sum((one.service, one.labels.get("version")) == VICTIM[:2] for one in there) < alike:
+            return waited
+        await asyncio.sleep(REFRESH)
+    return None
+
+
+async def degrade(stage: Stage) -> None:
+    """A dependency of a dependency fails half of the time."""
+    stage.heading(
+        "A fault, injected",
+        "Half of the calls to ratings are answered 503. The pages come all the same, without stars.",
+    )
+    applied = await stage.apply(documents.broken(50))
+    began = await stage.settled(applied)
+    await stage.claim_share("pages without stars", 50, lambda page: not page.stars, began, 6.0)
+    stage.claim_no_failure("pages that failed meanwhile", began)
+
+
+async def run_out(stage: Stage) -> None:
+    """A dependency is slow, and the deadline holds."""
+    asked = documents.ROUTE_TIMEOUT
+    stage.heading(
+        "A deadline that runs out",
+        f"Every call to reviews now takes 2 s, and the route's timeout is {asked * 1000:.0f} ms. The pages come without"
+        " reviews.",
+    )
+    applied = await stage.apply(documents.slow(2.0))
+    began = await stage.settled(applied)
+    await stage.watch(4.0, began)
+    pages = [page for page in stage.load.since(began) if page.user != JASON]
+    ended = [page.waited for page in pages if page.missing == "DT"]
+    middle = statistics.median(ended) if ended else 0.0
+    stage.claim("calls end by DeadlineExceeded", "all", f"{len(ended)} of {len(pages)}", 0 < len(ended) == len(pages))
+    stage.claim(
+        "… after",
+        f"{asked * 1000:.0f} ms",
+        f"{middle * 1000:.0f} ms, p99 {percentile(ended, 99) * 1000:.0f} ms",
+        0.98 * asked <= middle <= 1.25 * asked,
+    )
+    stage.claim_no_failure("pages that failed meanwhile", began)
+
+
+async def recover(stage: Stage) -> None:
+    """Without the faults everything is as before."""
+    stage.heading("All is well again", "The faults and the timeout are taken back.")
+    applied = await stage.apply(documents.whole(), documents.split(0, 100))
+    began = await stage.settled(applied)
+    await stage.watch(3.0, began)
+    pages = stage.load.since(began)
+    whole = sum(page.stars and not page.missing for page in pages)
+    stage.claim("pages with reviews and stars", "all", f"{whole} of {len(pages)}", whole == len(pages) > 0)
+    if stage.leaving is not None:
+        while not stage.leaving.done():
+            await stage.watch(REFRESH, began)
+        gone = stage.leaving.result()
+        says = "still there" if gone is None else f"{gone:.1f} s"
+        stage.claim("the killed process left the registry", f"within {GONE_WITHIN:.0f} s", says, gone is not None)
+
+
+PHASES = (canary, shift, kill, degrade, run_out, recover)

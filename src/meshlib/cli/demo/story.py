@@ -1,0 +1,154 @@
+"""The demo from the first process to the last: what is started, shown, and ended whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import meshlib
+from meshlib.cli.demo import documents
+from meshlib.cli.demo.claims import lines
+from meshlib.cli.demo.load import Load
+from meshlib.cli.demo.phases import PHASES
+from meshlib.cli.demo.processes import MEMBERS, Fleet
+from meshlib.cli.demo.screen import Screen
+from meshlib.cli.demo.stage import EFFECT_WITHIN, REFRESH, Stage
+from meshlib.cli.output import CommandError
+from meshlib.registries import Instance, open_registry
+
+__all__ = ["tell"]
+
+START_WITHIN = 60.0
+FAST = 0.5
+TERMINATED = 143
+
+
+def tell(*, fast: bool, keep: bool) -> int:
+    """Show the demo; answer the exit status.
+
+    Args:
+        fast: measure for a shorter time.
+        keep: leave it running until it is interrupted.
+
+    Raises:
+        CommandError: a process doesn't start, or ends by itself.
+    """
+    screen = Screen()
+    screen.cursor(shown=False)
+    try:
+        with tempfile.TemporaryDirectory(prefix="meshlib-demo-") as directory:
+            return asyncio.run(_tell(screen, Path(directory), FAST if fast else 1.0, keep=keep))
+    except asyncio.CancelledError:
+        return TERMINATED
+    finally:
+        screen.cursor(shown=True)
+
+
+async def _tell(screen: Screen, directory: Path, pace: float, *, keep: bool) -> int:
+    told = asyncio.current_task()
+    if told is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.cancel)
+    url = f"sqlite://{directory}/registry.db"
+    registry = open_registry(url)
+    fleet = Fleet(directory, url)
+    mesh = meshlib.Mesh(url, namespace="default", state_dir=directory, outbound="registry-only")
+    stage = Stage(screen, fleet, registry, Load(mesh), pace)
+    try:
+        await _begin(stage)
+        async with mesh, _users(stage):
+            for phase in PHASES:
+                await phase(stage)
+            true = _end(stage)
+            if keep:
+                await _play(stage, url)
+        return 0 if true else 1
+    finally:
+        fleet.stop()
+        await registry.aclose()
+
+
+async def _begin(stage: Stage) -> None:
+    """Start the processes, and wait until all are in the registry."""
+    stage.heading(
+        "Nine processes, and nobody is told an address",
+        "Each registers where its server listens, in one SQLite file; calls go to http://reviews/ and the like.",
+    )
+    await stage.apply(documents.rules(), documents.split(90, 10), documents.whole())
+    began = time.monotonic()
+    for member in MEMBERS:
+        stage.fleet.start(member)
+    there: tuple[Instance, ...] = ()
+    while len(there) < len(MEMBERS):
+        stage.fleet.check()
+        there = await stage.instances()
+        stage.screen.draw([f"   {len(there)} of {len(MEMBERS)} are registered …"])
+        if time.monotonic() - began > START_WITHIN:
+            raise _missing(stage, there)
+        await asyncio.sleep(REFRESH)
+    took = time.monotonic() - began
+    for service in dict.fromkeys(member.service for member in MEMBERS):
+        ports = (str(one.port) for one in there if one.service == service)
+        stage.screen.say(f"   {service:14}127.0.0.1, port {', '.join(ports)}")
+    stage.claim("processes that have registered", str(len(MEMBERS)), f"{len(there)} in {took:.1f} s", True)
+    await asyncio.sleep(EFFECT_WITHIN)  # the first to register has yet to hear of the last
+
+
+def _missing(stage: Stage, there: Iterable[Instance]) -> CommandError:
+    here = Counter((one.service, one.labels.get("version", "")) for one in there)
+    wanted = Counter(member[:2] for member in MEMBERS)
+    missing = next(member for member in MEMBERS if (wanted - here)[member[:2]])
+    log = stage.fleet.tail(missing)
+    return CommandError(f"{missing} has not registered within {START_WITHIN:.0f} s; its log:\n{log}")
+
+
+@contextlib.asynccontextmanager
+async def _users(stage: Stage) -> AsyncIterator[None]:
+    """The load, as long as the block lasts."""
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stage.load.run())]
+    try:
+        yield
+    finally:
+        tasks += [stage.leaving] if stage.leaving is not None else []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _end(stage: Stage) -> bool:
+    """Set what was claimed against what was measured; whether all of it came true."""
+    stage.claim_no_failure("pages that failed in the whole demo", stage.began)
+    stage.screen.say()
+    for line in lines(stage.claims):
+        stage.screen.say(line)
+    wrong = sum(not claim.true for claim in stage.claims)
+    says = f"{wrong} of {len(stage.claims)} claims did not come true" if wrong else "Every claim came true"
+    stage.screen.say()
+    stage.screen.say(f"{says}, in {time.monotonic() - stage.began:.0f} s.")
+    return not wrong
+
+
+async def _play(stage: Stage, url: str) -> None:
+    """Leave it running until it is interrupted."""
+    ports = [one.port for one in await stage.instances() if one.service == "productpage"]
+    for line in (
+        "",
+        "It goes on, load and all, until Ctrl-C. To try in another terminal:",
+        "",
+        f"   export MESHLIB_REGISTRY={url}",
+        "   meshlib get",
+        "   meshlib get vs reviews -o yaml > reviews.yaml   # change the weights, then:",
+        "   meshlib apply -f reviews.yaml",
+        "   meshlib explain http://reviews/ -H 'end-user: jason'",
+        *(f"   curl http://127.0.0.1:{port}/" for port in ports),
+        "",
+    ):
+        stage.screen.say(line)
+    while True:
+        await stage.watch(REFRESH, time.monotonic() - 60.0, paced=False)
