@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from meshlib.agent.agent import Agent
 from meshlib.agent.breakers import BreakerBridge
@@ -29,6 +29,7 @@ from meshlib.state.store import StateStore
 from meshlib.status import Status, status_of
 
 if TYPE_CHECKING:
+    import httpx
     from pybreaker import CircuitBreakerListener
     from tenacity.stop import StopBaseT
     from tenacity.wait import WaitBaseT
@@ -254,6 +255,10 @@ class Mesh:
         if agent is not None:
             agent.withdraw().result(CLOSE_WAIT)
 
+    @overload
+    def transport(self, client: None = None, **options: Any) -> httpx.BaseTransport: ...
+    @overload
+    def transport(self, client: ModuleType, **options: Any) -> Any: ...
     def transport(self, client: ModuleType | None = None, **options: Any) -> Any:
         """A transport for `httpx.Client`, or for the client of `client` (httpx2).
 
@@ -264,6 +269,10 @@ class Mesh:
         """
         return self._transport(client, "sync", options)
 
+    @overload
+    def async_transport(self, client: None = None, **options: Any) -> httpx.AsyncBaseTransport: ...
+    @overload
+    def async_transport(self, client: ModuleType, **options: Any) -> Any: ...
     def async_transport(self, client: ModuleType | None = None, **options: Any) -> Any:
         """A transport for `httpx.AsyncClient`, or for the async client of `client` (httpx2); see `transport`."""
         return self._transport(client, "asynchronous", options)
