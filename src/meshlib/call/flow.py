@@ -155,9 +155,9 @@ def _account(cluster: Cluster, ticket: Ticket, outcome: Outcome, now: float) -> 
     outcome.good = verdict is Verdict.SUCCESS
     outcome.ticket = ticket
     ticket.settle(verdict, now, outcome.retry_after or 0.0)
-    if cluster.outlier is not None:
-        peers = cluster.picker.states
-        cluster.state.outliers.observe(cluster.outlier, ticket.endpoint, peers, outcome.status, now)
+    outlier = cluster.outlier
+    if outlier is not None and (outlier.timeouts or outcome.failure is not Failure.TIMEOUT):
+        cluster.state.outliers.observe(outlier, ticket.endpoint, cluster.picker.states, outcome.status, now)
     if cluster.hedge is not None and outcome.good:
         cluster.state.latencies.add(now - ticket.began)
 

@@ -19,7 +19,7 @@ from meshlib.resources import (
 )
 from meshlib.state.breaker import BreakerPolicy
 from meshlib.state.budget import BudgetPolicy
-from meshlib.state.outlier import OutlierPolicy
+from meshlib.state.outlier import DEFAULT_OUTLIER, OutlierPolicy
 from meshlib.state.store import StateStore
 
 __all__ = ["Clusters"]
@@ -211,12 +211,12 @@ def _budget(policy: TrafficPolicy, outbound: OutboundPolicySpec) -> BudgetPolicy
     return BudgetPolicy()
 
 
-def _outlier(detection: OutlierDetection | None, outbound: OutboundPolicySpec) -> OutlierPolicy | None:
-    """None unless `outlierDetection` is there: then Envoy's defaults for what it leaves out."""
-    if detection is None:
-        return None
+def _outlier(detection: OutlierDetection | None, outbound: OutboundPolicySpec) -> OutlierPolicy:
+    """As `outlierDetection` has it, with Envoy's defaults for what it leaves out; without it, DEFAULT_OUTLIER."""
     default = OutlierPolicy()
-
+    always_one = _chosen(outbound.always_eject_one, default.always_one)
+    if detection is None:
+        return DEFAULT_OUTLIER._replace(always_one=always_one)
     return OutlierPolicy(
         server_errors=_chosen(detection.consecutive_5xx_errors, default.server_errors),
         gateway_errors=_chosen(detection.consecutive_gateway_errors, default.gateway_errors),
@@ -225,7 +225,7 @@ def _outlier(detection: OutlierDetection | None, outbound: OutboundPolicySpec) -
         interval=_chosen(detection.interval, default.interval),
         base=_chosen(detection.base_ejection_time, default.base),
         max_percent=_chosen(detection.max_ejection_percent, default.max_percent),
-        always_one=_chosen(outbound.always_eject_one, default.always_one),
+        always_one=always_one,
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from meshlib.state.endpoint import EndpointState
 
-__all__ = ["OutlierPolicy", "Outliers"]
+__all__ = ["DEFAULT_OUTLIER", "OutlierPolicy", "Outliers"]
 
 GATEWAY_ERRORS = frozenset((502, 503, 504))
 
@@ -28,6 +28,7 @@ class OutlierPolicy(NamedTuple):
         interval, base, longest: seconds.
         max_percent: `maxEjectionPercent` of the cluster's endpoints may be out at once.
         always_one: one endpoint may always be out, however few there are.
+        timeouts: whether an attempt that timed out counts; the caller of `observe` looks at it.
     """
 
     server_errors: int = 5
@@ -39,6 +40,17 @@ class OutlierPolicy(NamedTuple):
     longest: float = 300.0
     max_percent: float = 10.0
     always_one: bool = True
+    timeouts: bool = True
+
+
+DEFAULT_OUTLIER = OutlierPolicy(server_errors=0, gateway_errors=5, base=5.0, timeouts=False)
+"""When a DestinationRule has no `outlierDetection`: who refuses, resets or answers 502 to 504 is left alone for a while.
+
+Istio judges nobody then. But one instance of three that is dead fails a third of the attempts until its lease expires,
+and the retry budget pays for a fifth: without this the callers would notice. What nobody asked for is gentle: a plain
+500 is the application's word and a timeout may be the load, which an ejection would make worse; neither counts.
+`outlierDetection: {consecutive5xxErrors: 0}` turns it off.
+"""
 
 
 class Outliers:
