@@ -44,7 +44,7 @@ class OutlierPolicy(NamedTuple):
 
 
 DEFAULT_OUTLIER = OutlierPolicy(server_errors=0, gateway_errors=5, base=5.0, timeouts=False)
-"""When a DestinationRule has no `outlierDetection`: who refuses, resets or answers 502 to 504 is left alone for a while.
+"""When a DestinationRule has no `outlierDetection`: who refuses, resets or answers 502 to 504 is left alone a while.
 
 Istio judges nobody then. But one instance of three that is dead fails a third of the attempts until its lease expires,
 and the retry budget pays for a fifth: without this the callers would notice. What nobody asked for is gentle: a plain
