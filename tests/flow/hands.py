@@ -10,15 +10,15 @@ from meshlib.call.effects import Backoff, Effect, Failure, Outcome, Race, Send
 from meshlib.call.flow import call_flow
 from meshlib.plan.cluster import Cluster
 from meshlib.plan.route import RoutePlan, Split
-from meshlib.policy.balance import RoundRobin
+from meshlib.policy.balance import Picker, RoundRobin
 from meshlib.state.cluster import ClusterState
 from meshlib.state.endpoint import EndpointState
 from meshlib.testing.clock import ManualClock
 
 
-def cluster(endpoints: int = 3, **policy: Any) -> Cluster:
+def cluster(endpoints: int = 3, *, kind: type[Picker] = RoundRobin, **policy: Any) -> Cluster:
     states = [EndpointState("10.0.0.1", 8001 + number, 0.0) for number in range(endpoints)]
-    picker = RoundRobin(states, [1] * endpoints, [True] * endpoints, lambda: 0.0)
+    picker = kind(states, [1] * endpoints, [True] * endpoints, lambda: 0.0)
     return Cluster("reviews", "reviews", "", {}, picker, ClusterState("reviews"), **policy)
 
 

@@ -19,8 +19,9 @@ from meshlib.state.outlier import OutlierPolicy
 from meshlib.testing.clock import ManualClock
 from tests.flow.hands import cluster, in_flight, release, route
 
-BREAKER = BreakerPolicy(minimum_calls=4, consecutive_failures=5, half_open_calls=2)
-BUDGET = BudgetPolicy(percent=50.0, min_per_second=0.2)
+# Small numbers, so that a few steps are enough to open, to run out and to eject.
+BREAKER = BreakerPolicy(minimum_calls=4, consecutive_failures=2, open_for=1.0)
+BUDGET = BudgetPolicy(percent=20.0, min_per_second=0.1)
 OUTLIER = OutlierPolicy(server_errors=2, max_percent=50.0)
 LIMITS = Limits(requests=6, retries=2)
 RETRY = RetryPolicy(2, "5xx,reset,connect-failure", per_try_timeout=0.7)
@@ -180,7 +181,7 @@ def take(world: World, step: tuple[object, ...]) -> None:
 
 
 @settings(max_examples=300)
-@given(hedged=st.booleans(), steps=st.lists(STEPS, max_size=80))
+@given(hedged=st.booleans(), steps=st.lists(STEPS, min_size=20, max_size=80))
 def test_the_accounts_are_right_after_every_step_and_closed_at_rest(
     hedged: bool, steps: list[tuple[object, ...]]
 ) -> None:
