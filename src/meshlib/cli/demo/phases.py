@@ -37,11 +37,11 @@ async def canary(stage: Stage) -> None:
 
 async def shift(stage: Stage) -> None:
     """Over to v3 while everything runs."""
-    stage.heading(
-        "A shift, live", "Half of the reviews to v3, then all: two documents are applied, nothing is restarted."
-    )
+    stage.heading("A shift, live", "Half of the reviews to v3, then all. Nothing is restarted.")
     for share in (50, 100):
-        applied = await stage.apply(documents.split(100 - share, share))
+        applied = await stage.apply(
+            f"VirtualService reviews: v1 {100 - share}, v3 {share}", documents.split(100 - share, share)
+        )
         await stage.claim_split(share, applied, 6.0)
         old = stage.configurations_before(applied)
         late = [page.began for page in stage.load.since(applied) if page.configuration in old]
@@ -66,9 +66,7 @@ async def kill(stage: Stage) -> None:
     failed = sum(bool(page.failure or page.missing) for page in pages)
     retries = sum(page.retries for page in pages)
     stage.claim("pages that failed, or lack reviews", "0", f"{failed} of {len(pages)}", not failed and bool(pages))
-    stage.claim(
-        "retries spent on that", "≤ 20 % of calls", f"{retries} for {len(pages)} pages", retries <= len(pages) / 5
-    )
+    stage.claim("retries spent on that", "≤ 20 %", f"{retries} for {len(pages)} pages", retries <= len(pages) / 5)
 
 
 async def _forgotten(stage: Stage, killed: float) -> float | None:
@@ -88,7 +86,7 @@ async def degrade(stage: Stage) -> None:
         "A fault, injected",
         "Half of the calls to ratings are answered 503. The pages come all the same, without stars.",
     )
-    applied = await stage.apply(documents.broken(50))
+    applied = await stage.apply("VirtualService ratings: abort 50 % with 503", documents.broken(50))
     began = await stage.settled(applied)
     await stage.claim_share("pages without stars", 50, lambda page: not page.stars, began, 6.0)
     stage.claim_no_failure("pages that failed meanwhile", began)
@@ -102,7 +100,7 @@ async def run_out(stage: Stage) -> None:
         f"Every call to reviews now takes 2 s, and the route's timeout is {asked * 1000:.0f} ms. The pages come without"
         " reviews.",
     )
-    applied = await stage.apply(documents.slow(2.0))
+    applied = await stage.apply(f"VirtualService reviews: delay 2 s, timeout {asked} s", documents.slow(2.0))
     began = await stage.settled(applied)
     await stage.watch(4.0, began)
     pages = [page for page in stage.load.since(began) if page.user != JASON]
@@ -110,7 +108,7 @@ async def run_out(stage: Stage) -> None:
     middle = statistics.median(ended) if ended else 0.0
     stage.claim("calls end by DeadlineExceeded", "all", f"{len(ended)} of {len(pages)}", 0 < len(ended) == len(pages))
     stage.claim(
-        "… after",
+        "the deadline ran out after",
         f"{asked * 1000:.0f} ms",
         f"{middle * 1000:.0f} ms, p99 {percentile(ended, 99) * 1000:.0f} ms",
         0.98 * asked <= middle <= 1.25 * asked,
@@ -121,7 +119,9 @@ async def run_out(stage: Stage) -> None:
 async def recover(stage: Stage) -> None:
     """Without the faults everything is as before."""
     stage.heading("All is well again", "The faults and the timeout are taken back.")
-    applied = await stage.apply(documents.whole(), documents.split(0, 100))
+    applied = await stage.apply(
+        "VirtualService ratings, reviews: as they were", documents.whole(), documents.split(0, 100)
+    )
     began = await stage.settled(applied)
     await stage.watch(3.0, began)
     pages = stage.load.since(began)
@@ -132,7 +132,7 @@ async def recover(stage: Stage) -> None:
             await stage.watch(REFRESH, began)
         gone = stage.leaving.result()
         says = "still there" if gone is None else f"{gone:.1f} s"
-        stage.claim("the killed process left the registry", f"within {GONE_WITHIN:.0f} s", says, gone is not None)
+        stage.claim("the killed one left the registry", f"within {GONE_WITHIN:.0f} s", says, gone is not None)
 
 
 PHASES = (canary, shift, kill, degrade, run_out, recover)

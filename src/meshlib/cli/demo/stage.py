@@ -11,6 +11,7 @@ from meshlib.cli.demo.claims import Claim
 from meshlib.cli.demo.load import JASON, Load, Page, percentile, sigma3
 from meshlib.cli.demo.processes import Fleet
 from meshlib.cli.demo.screen import Screen, bar, spark
+from meshlib.cli.output import paint
 from meshlib.registries import Instance, Registry, open_registry
 from meshlib.resources import Resource
 
@@ -109,8 +110,9 @@ class Stage:
         """The versions by which pages were made that were asked for before `began`."""
         return {page.configuration for page in self.load.since(self.began) if page.began < began}
 
-    async def apply(self, *resources: Resource) -> float:
-        """Apply documents, as `meshlib apply` does; answer when that was begun."""
+    async def apply(self, says: str, *resources: Resource) -> float:
+        """Apply documents, as `meshlib apply` does, and say which; answer when that was begun."""
+        self.screen.say(f"   {paint('apply', 'cyan')} {says}")
         began = time.monotonic()
         # Writing waits for the disk, and the users in this process are not to wait with it.
         await asyncio.to_thread(_apply, self.registry.url, resources)

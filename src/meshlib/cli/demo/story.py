@@ -80,7 +80,12 @@ async def _begin(stage: Stage) -> None:
         "Nine processes, and nobody is told an address",
         "Each registers where its server listens, in one SQLite file; calls go to http://reviews/ and the like.",
     )
-    await stage.apply(documents.rules(), documents.split(90, 10), documents.whole())
+    await stage.apply(
+        "DestinationRule reviews: subsets v1, v2, v3; VirtualService reviews: v1 90, v3 10",
+        documents.rules(),
+        documents.split(90, 10),
+        documents.whole(),
+    )
     began = time.monotonic()
     for member in MEMBERS:
         stage.fleet.start(member)
