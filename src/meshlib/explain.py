@@ -103,16 +103,6 @@ def _cluster_lines(cluster: ClusterView) -> Iterator[str]:
         yield f"            {endpoint.address:24} {figures}{why}"
 
 
-class _Headers:
-    """Case-insensitive look-up in what the user gave."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._headers = {name.lower(): value for name, value in headers.items()}
-
-    def get(self, name: str) -> str | None:
-        return self._headers.get(name.lower())
-
-
 def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: float) -> Explanation:
     """Explain one request by the plan in force.
 
@@ -135,8 +125,8 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
         answer = "pass through" if plan.allow_any else "refuse (MESHLIB_OUTBOUND is registry-only)"
         return Explanation(method, url, plan.version, "", (), answer, (), ())
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    view = _Headers(headers)
-    head = HeadView(method, target.encode(), parts.netloc.rpartition("@")[2], view)
+    raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+    head = HeadView(method, target.encode(), parts.netloc.rpartition("@")[2], raw_headers)
     candidates: list[Candidate] = []
     taken: RoutePlan | None = None
     for route in virtual.routes:
@@ -148,7 +138,7 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
     clusters = tuple(_clusters(taken, now)) if taken is not None else ()
     return Explanation(
         method, url, plan.version, virtual.host, tuple(candidates), _answer(taken), clusters,
-        tuple(_plan_lines(taken, method, view)) if taken is not None else (),
+        tuple(_plan_lines(taken, head)) if taken is not None else (),
     )  # fmt: skip
 
 
@@ -168,7 +158,7 @@ def _answer(route: RoutePlan | None) -> str:
     return "forward"
 
 
-def _plan_lines(route: RoutePlan, method: str, headers: _Headers) -> Iterator[str]:
+def _plan_lines(route: RoutePlan, head: HeadView) -> Iterator[str]:
     if not route.split.clusters:
         return
     covers = "the whole response" if route.explicit else "up to the response head"
@@ -178,8 +168,8 @@ def _plan_lines(route: RoutePlan, method: str, headers: _Headers) -> Iterator[st
     else:
         per_try = f", {route.retry.per_try_timeout:g} s each" if route.retry.per_try_timeout is not None else ""
         yield f"up to {route.retry.attempts} retries on {route.retry.words}{per_try}"
-        if method not in IDEMPOTENT_METHODS and headers.get("idempotency-key") is None:
-            yield f"{method} is not idempotent: retried only if nothing was sent, unless it has an Idempotency-Key"
+        if head.method not in IDEMPOTENT_METHODS and head.header(b"idempotency-key") is None:
+            yield f"{head.method} is not idempotent: retried only if nothing was sent, unless it has an Idempotency-Key"
     fault = route.fault
     if fault is not None and fault.delay_share:
         yield f"fault: {fault.delay_share:.0%} of calls wait {fault.delay:g} s"

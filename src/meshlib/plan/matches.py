@@ -39,9 +39,10 @@ def _on(what: str, condition: StringMatch, read: Callable[[HeadView], str]) -> P
 
 def _header(name: str, condition: StringMatch) -> Predicate:
     says, test = _compiled(condition)
+    raw_name = name.lower().encode()
 
     def holds(head: HeadView) -> bool:
-        value = head.headers.get(name)
+        value = head.header(raw_name)
         return value is not None and test(value)
 
     return Predicate(f"header {name} {says}", holds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 __all__ = ["HeadView", "Match", "Predicate", "Test", "string_test"]
@@ -12,14 +12,8 @@ __all__ = ["HeadView", "Match", "Predicate", "Test", "string_test"]
 MAX_MATCHED = 4096
 """Characters; a longer text matches no regex. What `check` lets through is at worst quadratic in the text's length."""
 
+RawHeaders = list[tuple[bytes, bytes]]
 Test = Callable[[str], bool]
-
-
-class Headers(Protocol):
-    """Case-insensitive; several values of one name joined by a comma."""
-
-    def get(self, name: str) -> str | None:
-        """The value of a header, or None."""
 
 
 class HeadView:
@@ -27,29 +21,38 @@ class HeadView:
 
     Args:
         method: upper case.
-        raw_target: path and query, as it goes on the wire.
+        raw_target: path and query, as they go on the wire.
         host: of the URL, for a request without a `Host` header.
-        headers: of the request.
+        raw_headers: of the request, names in any case.
     """
 
-    __slots__ = ("_host", "_query", "_raw_target", "headers", "method")
+    __slots__ = ("_query", "host", "method", "raw_headers", "raw_target")
 
-    def __init__(self, method: str, raw_target: bytes, host: str, headers: Headers) -> None:
+    def __init__(self, method: str, raw_target: bytes, host: str, raw_headers: RawHeaders) -> None:
         self.method = method
-        self.headers = headers
-        self._raw_target = raw_target
-        self._host = host
+        self.raw_target = raw_target
+        self.host = host
+        self.raw_headers = raw_headers
         self._query: Mapping[str, str] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """The value of a header, several joined by commas, or None; `name` is in lower case."""
+        length = len(name)
+        found: bytes | None = None
+        for key, value in self.raw_headers:
+            if len(key) == length and key.lower() == name:
+                found = value if found is None else b"%b,%b" % (found, value)
+        return None if found is None else found.decode("utf-8", "replace")
 
     @property
     def authority(self) -> str:
         """The `Host` header."""
-        return self.headers.get("host") or self._host
+        return self.header(b"host") or self.host
 
     @property
     def target(self) -> str:
         """Path and query."""
-        return self._raw_target.decode("ascii", "replace")
+        return self.raw_target.decode("ascii", "replace")
 
     @property
     def path(self) -> str:

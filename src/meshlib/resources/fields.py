@@ -34,7 +34,7 @@ TOLERANT: frozenset[type] = frozenset({Metadata})
 
 APPROXIMATED: Mapping[tuple[type, str], Approximation] = {
     (istio.LoadBalancerSettings, "simple"): Approximation(
-        "PASSTHROUGH", "a library has no original destination to pass through to; endpoints take turns instead"
+        "PASSTHROUGH", "a library has no original destination to pass through to; it balances by LEAST_REQUEST instead"
     ),
     (istio.TCPSettings, "maxConnections"): Approximation(
         None,

@@ -126,7 +126,8 @@ class Simulation:
             LookupError: the plan has no route for it, or answers it without calling an endpoint.
         """
         virtual = self.plan.host(request.host, None)
-        head = HeadView(request.method, request.target, request.host, request.headers)
+        raw_headers = [(name.encode(), value.encode()) for name, value in request.headers.items()]
+        head = HeadView(request.method, request.target, request.host, raw_headers)
         route = virtual.route(head) if virtual is not None else None
         if route is None or not route.split.clusters:
             raise LookupError(

@@ -17,7 +17,7 @@ from meshlib.call.call import Body, Call
 from meshlib.call.effects import Failure, LocalReply, Outcome, Send
 from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited
 from meshlib.plan.plan import Plan
-from meshlib.plan.route import HeaderOps, RoutePlan
+from meshlib.plan.route import HeaderOps, Rewrite, RoutePlan
 from meshlib.policy.match import HeadView
 from meshlib.policy.retry import IDEMPOTENT_METHODS
 from meshlib.wire.message import Request, Timing
@@ -71,7 +71,7 @@ class Outgoing:
         request: Any,
         call: Call,
         route: RoutePlan,
-        head: HeadView | None,
+        head: HeadView,
         inherited: Inherited,
     ) -> None:
         self.client = client
@@ -108,7 +108,7 @@ class Outgoing:
         call = self.call
         body = self.stream if self.stream is not None else self.request.content or None
         resend = call.idempotent and self.stream is None
-        return Request(self.request.method.encode("ascii"), self._target(), headers, body, resend=resend)
+        return Request(self.head.method.encode("ascii"), self._target(), headers, body, resend=resend)
 
     def response_headers(self, headers: RawHeaders) -> RawHeaders:
         """The response's headers, changed as the route asks."""
@@ -121,11 +121,9 @@ class Outgoing:
         return (self.route.headers, self.call.cluster_headers)
 
     def _common_headers(self) -> RawHeaders:
-        headers: RawHeaders = list(self.request.headers.raw)
-        if self._inherited.trace:
-            own = {name.lower() for name, _ in headers}
-            if not own & PASSED_ON:
-                headers += self._inherited.trace
+        headers: RawHeaders = self.head.raw_headers
+        if self._inherited.trace and PASSED_ON.isdisjoint(name.lower() for name, _ in headers):
+            headers = [*headers, *self._inherited.trace]
         for ops in self._operations():
             if ops is not None and ops.request is not None:
                 headers = ops.request.apply(headers)
@@ -136,16 +134,12 @@ class Outgoing:
         return headers
 
     def _target(self) -> bytes:
-        target: bytes = self.request.url.raw_path
         rewrite = self._rewrite()
-        return target if rewrite is None else rewrite.target(target.decode("ascii")).encode("ascii")
+        return self.head.raw_target if rewrite is None else rewrite.target(self.head.target).encode("ascii")
 
-    def _rewrite(self) -> Any:
+    def _rewrite(self) -> Rewrite | None:
         route = self.route
-        if not route.rewrites:
-            return None
-        matched = route.matching(self.head) if self.head is not None else 0
-        return route.rewrites[matched or 0]
+        return route.rewrites[route.matching(self.head) or 0] if route.rewrites else None
 
 
 class Stream:
@@ -194,26 +188,21 @@ def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_ty
     if virtual is None:
         return None
     inherited = INHERITED.get()
-    headers = request.headers
-    idempotent = request.method in IDEMPOTENT_METHODS or "idempotency-key" in headers
+    head = HeadView(request.method, url.raw_path, host, request.headers.raw)
+    idempotent = head.method in IDEMPOTENT_METHODS or head.header(b"idempotency-key") is not None
     options = request.extensions.get(EXTENSION)
     if options is not None:
         idempotent = options.get("idempotent", idempotent)
     call = Call(host, now, idempotent=idempotent, deadline=inherited.deadline, version=plan.version)
 
-    head: HeadView | None = None
-    route = virtual.simple
-    if route is None:
-        head = HeadView(request.method, url.raw_path, host, headers)
-        route = virtual.route(head)
+    route = virtual.simple or virtual.route(head)
     found = Outgoing(client, request, call, route or NO_ROUTE, head, inherited)
     if route is None:
         found.local = NOT_FOUND
     elif route.direct is not None:
         found.local = route.direct
     elif route.redirect is not None:
-        view = head or HeadView(request.method, url.raw_path, host, headers)
-        found.local = route.redirect.reply(url.scheme, view)
+        found.local = route.redirect.reply(url.scheme, head)
     else:
         _take_body(found, stream_type)
     return found

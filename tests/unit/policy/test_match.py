@@ -6,7 +6,7 @@ from meshlib.policy.match import HeadView, Match, Predicate, string_test
 
 
 def head(target: bytes = b"/") -> HeadView:
-    return HeadView("GET", target, "reviews", {})
+    return HeadView("GET", target, "reviews", [])
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_a_match_holds_when_each_of_its_conditions_does() -> None:
 
 def test_the_authority_is_the_host_header_or_else_the_host_of_the_url() -> None:
     assert head().authority == "reviews"
-    assert HeadView("GET", b"/", "reviews", {"host": "reviews:8080"}).authority == "reviews:8080"
+    assert HeadView("GET", b"/", "reviews", [(b"Host", b"reviews:8080")]).authority == "reviews:8080"
