@@ -128,8 +128,13 @@ class Fleet:
             yield client
 
     def end(self) -> None:
-        """End whatever still runs."""
-        for server in self._servers:
-            if server.process.poll() is None:
+        """End whatever still runs: asked first, for a master that is killed leaves its workers behind."""
+        running = [server for server in self._servers if server.process.poll() is None]
+        for server in running:
+            server.tell(signal.SIGTERM)
+        for server in running:
+            try:
+                server.wait()
+            finally:
                 server.process.kill()
-                server.process.wait(SHUTDOWN)
+                server.process.wait()
