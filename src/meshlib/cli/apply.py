@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from meshlib.cli.changes import judge
 from meshlib.cli.files import add_files, in_namespace, keys_in, sources
@@ -60,7 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
         ending = " (dry run)" if arguments.dry_run else ""
         for resource, action in zip(found.resources, found.actions, strict=True):
             print(f"{label(resource.key, settings.namespace)} {paint(action, _COLOURS[action])}{ending}")
-        sys.stdout.flush()
         return 0
 
     return with_registry(settings, change)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import random
+import time
 from typing import Any
 
-from meshlib.cli.output import CommandError, UsageError, warn
-from meshlib.cli.registry import settings_of
-from meshlib.mesh import Mesh
+from meshlib.cli.output import UsageError, warn
+from meshlib.cli.registry import read, settings_of
+from meshlib.explain import explain
+from meshlib.plan.compile import compile_plan
+from meshlib.plan.plan import Plan
+from meshlib.plan.snapshot import Snapshot
+from meshlib.resources import load
+from meshlib.settings import Settings
+from meshlib.state.store import StateStore
 
 __all__ = ["describe", "run"]
 
@@ -23,7 +30,7 @@ EXAMPLES = """\
   meshlib explain POST http://reviews/42 -H 'end-user: jason'
   meshlib explain GET http://reviews/42 -o json"""
 
-FAILURE = "the mesh doesn't know the host, or has no configuration"
+FAILURE = "the mesh doesn't know the host, or the registry can't be read"
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
@@ -41,25 +48,31 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"expected METHOD URL, found {' '.join(arguments.request)!r}")
     *method, url = arguments.request
     headers = dict(_header(text) for text in arguments.header)
-    settings = settings_of(arguments)
-    with Mesh(settings.registry, namespace=settings.namespace, state_dir=settings.state_dir) as mesh:
-        status = mesh.status()
-        if not status.version:
-            raise CommandError(f"there is no configuration: {status.error or settings.registry + ' says nothing'}")
-        if status.error:
-            warn(status.error)
-        try:
-            explanation = mesh.explain(method[0] if method else "GET", url, headers)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+    plan = _plan(settings_of(arguments))
+    try:
+        found = explain(plan, method[0] if method else "GET", url, headers, time.monotonic())
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if arguments.output == "json":
         import json
 
-        print(json.dumps(_plain(explanation), indent=2, ensure_ascii=False))
+        print(json.dumps(_plain(found), indent=2, ensure_ascii=False))
     else:
-        print(explanation)
-    sys.stdout.flush()
-    return 0 if explanation.host else 1
+        print(found)
+    return 0 if found.host else 1
+
+
+def _plan(settings: Settings) -> Plan:
+    """The plan that a process of this namespace compiles from the registry as it is now."""
+    update = read(settings)
+    loaded = load(update.sources)
+    if loaded.problems:
+        warn("the documents can't all be applied (see meshlib check): processes go on with those they had before")
+    snapshot = Snapshot(update.instances, loaded.resources, update.version)
+    allow_any = settings.outbound == "allow-any"
+    return compile_plan(
+        snapshot, settings.namespace, StateStore(), time.monotonic(), random.random, allow_any=allow_any
+    )
 
 
 def _header(text: str) -> tuple[str, str]:
