@@ -35,6 +35,10 @@ __all__ = [
 
 RawHeaders = list[tuple[bytes, bytes]]
 EXTENSION = "meshlib"
+OURS = frozenset((DEADLINE_HEADER, ATTEMPT_HEADER))
+"""Headers that say what this call is; what a caller copied from another must not stand beside them."""
+OUR_LENGTHS = frozenset(map(len, OURS))
+
 NO_ROUTE = RoutePlan("none", "")
 NOT_FOUND = LocalReply(404, ((b"content-length", b"0"),))
 """What Envoy answers when no route of a known host matches."""
@@ -61,9 +65,10 @@ class Outgoing:
         call: what the flow knows.
         route: what the plan says.
         local: the reply to give without a call, or None; without it there is a route.
+        body: what is sent, as bytes or in pieces; None: no body.
     """
 
-    __slots__ = ("_headers", "_inherited", "_timeouts", "call", "client", "head", "local", "request", "route", "stream")
+    __slots__ = ("_headers", "_inherited", "_timeouts", "body", "call", "client", "head", "local", "request", "route")
 
     def __init__(
         self,
@@ -80,7 +85,7 @@ class Outgoing:
         self.route = route
         self.head = head
         self.local: LocalReply | None = None
-        self.stream: Any = None
+        self.body: bytes | Stream | None = None
         self._inherited = inherited
         self._headers: RawHeaders | None = None
         self._timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
@@ -122,6 +127,8 @@ class Outgoing:
 
     def _common_headers(self) -> RawHeaders:
         headers: RawHeaders = self.head.raw_headers
+        if any(len(name) in OUR_LENGTHS and name.lower() in OURS for name, _ in headers):
+            headers = [pair for pair in headers if pair[0].lower() not in OURS]
         if self._inherited.trace and PASSED_ON.isdisjoint(name.lower() for name, _ in headers):
             headers = [*headers, *self._inherited.trace]
         for ops in self._operations():
@@ -209,13 +216,13 @@ def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_ty
 
 
 def _take_body(found: Outgoing, stream_type: type[Stream]) -> None:
-    request, call = found.request, found.call
-    stream = request.stream
+    call, stream = found.call, found.request.stream
     if not isinstance(stream, found.client.ByteStream):
         call.body = Body(None)
-        found.stream = stream_type(call.body, stream)
-    elif request.content:
-        call.body = Body(len(request.content))
+        found.body = stream_type(call.body, stream)
+    elif content := b"".join(stream):  # a redirected request has bytes in its stream, but no `content`
+        call.body = Body(len(content))
+        found.body = content
 
 
 class ReplyParts(NamedTuple):
