@@ -111,9 +111,8 @@ class Outgoing:
         if attempt > 1:
             headers = [*headers, (ATTEMPT_HEADER, b"%d" % attempt)]
         call = self.call
-        body = self.stream if self.stream is not None else self.request.content or None
-        resend = call.idempotent and self.stream is None
-        return Request(self.head.method.encode("ascii"), self._target(), headers, body, resend=resend)
+        resend = call.idempotent and call.body.buffered is not None
+        return Request(self.head.method.encode("ascii"), self._target(), headers, self.body, resend=resend)
 
     def response_headers(self, headers: RawHeaders) -> RawHeaders:
         """The response's headers, changed as the route asks."""
