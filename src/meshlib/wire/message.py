@@ -14,6 +14,7 @@ __all__ = [
     "InvalidRequest",
     "Reply",
     "Request",
+    "RequestBody",
     "SyncBody",
     "SyncReply",
     "Timing",

@@ -20,7 +20,7 @@ from meshlib.plan.plan import Plan
 from meshlib.plan.route import HeaderOps, Rewrite, RoutePlan
 from meshlib.policy.match import HeadView
 from meshlib.policy.retry import IDEMPOTENT_METHODS
-from meshlib.wire.message import Request, Timing
+from meshlib.wire.message import Request, RequestBody, Timing
 
 __all__ = [
     "AsyncStream",
@@ -85,7 +85,7 @@ class Outgoing:
         self.route = route
         self.head = head
         self.local: LocalReply | None = None
-        self.body: bytes | Stream | None = None
+        self.body: RequestBody = None
         self._inherited = inherited
         self._headers: RawHeaders | None = None
         self._timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
@@ -178,7 +178,9 @@ class AsyncStream(Stream):
         return aiter(self._stream)
 
 
-def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_type: type[Stream]) -> Outgoing | None:
+def outgoing(
+    plan: Plan, request: Any, now: float, client: ModuleType, stream_type: type[SyncStream | AsyncStream]
+) -> Outgoing | None:
     """The request as the mesh sees it, or None when the mesh doesn't know its host.
 
     Args:
@@ -214,7 +216,7 @@ def outgoing(plan: Plan, request: Any, now: float, client: ModuleType, stream_ty
     return found
 
 
-def _take_body(found: Outgoing, stream_type: type[Stream]) -> None:
+def _take_body(found: Outgoing, stream_type: type[SyncStream | AsyncStream]) -> None:
     call, stream = found.call, found.request.stream
     if not isinstance(stream, found.client.ByteStream):
         call.body = Body(None)
