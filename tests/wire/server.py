@@ -24,13 +24,20 @@ class Peer:
 
     def head(self) -> bytes:
         """Read a request head; b"" when the client closed."""
-        while b"\r\n\r\n" not in self._pending:
+        return self._until(b"\r\n\r\n")
+
+    def line(self) -> bytes:
+        """Read a line; b"" when the client closed."""
+        return self._until(b"\r\n")
+
+    def _until(self, end: bytes) -> bytes:
+        while end not in self._pending:
             data = self.sock.recv(65536)
             if not data:
                 return b""
             self._pending += data
-        head, _, self._pending = self._pending.partition(b"\r\n\r\n")
-        return head
+        found, _, self._pending = self._pending.partition(end)
+        return found
 
     def exactly(self, count: int) -> bytes:
         """Read `count` bytes of a body, fewer if the client closes."""
