@@ -120,7 +120,7 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
     if not parts.scheme or not parts.hostname:
         raise ValueError(f"{url!r} is not an absolute URL; write it as the client would get it, e.g. http://reviews/42")
     method = method.upper()
-    virtual = plan.host(parts.hostname, parts.port)
+    virtual = plan.host(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
     if virtual is None:
         answer = "pass through" if plan.allow_any else "refuse (MESHLIB_OUTBOUND is registry-only)"
         return Explanation(method, url, plan.version, "", (), answer, (), ())

@@ -42,7 +42,7 @@ class Plan:
         self.clusters = clusters
         self.allow_any = allow_any
 
-    def host(self, name: str, port: int | None) -> VirtualHost | None:
+    def host(self, name: str, port: int) -> VirtualHost | None:
         """The virtual host for the host and port of a URL, or None when the mesh doesn't know it.
 
         Args:
@@ -57,5 +57,5 @@ class Plan:
             if found is None:
                 return None
         if found.ports is not None:
-            return found.ports.get(port or 80)
+            return found.ports.get(port)
         return found

@@ -125,7 +125,7 @@ class Simulation:
         Raises:
             LookupError: the plan has no route for it, or answers it without calling an endpoint.
         """
-        virtual = self.plan.host(request.host, None)
+        virtual = self.plan.host(request.host, 80)
         raw_headers = [(name.encode(), value.encode()) for name, value in request.headers.items()]
         head = HeadView(request.method, request.target, request.host, raw_headers)
         route = virtual.route(head) if virtual is not None else None

@@ -192,7 +192,7 @@ def outgoing(
     """
     url = request.url
     host = url.host
-    virtual = plan.host(host, url.port)
+    virtual = plan.host(host, url.port or (443 if url.scheme == "https" else 80))
     if virtual is None:
         return None
     inherited = INHERITED.get()

@@ -50,7 +50,7 @@ def head(path: str = "/", *, method: str = "GET", host: str = "reviews", headers
     return HeadView(method, path.encode(), host, raw)
 
 
-def routed(plan: Plan, path: str = "/", *, port: int | None = None, host: str = "reviews", **more: object) -> RoutePlan:
+def routed(plan: Plan, path: str = "/", *, port: int = 80, host: str = "reviews", **more: object) -> RoutePlan:
     virtual = plan.host(host, port)
     assert virtual is not None, f"{host} is not known"
     found = virtual.route(head(path, host=host, **more))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.explain import explain
 from meshlib.registries.base import Instance
 from tests.unit.plan.compiled import HOST, addresses, compiled, doc, head, only, reviews, routed
 
@@ -13,7 +14,7 @@ def test_a_registered_service_has_four_names(name: str) -> None:
 
 def test_a_service_of_another_namespace_has_no_short_name() -> None:
     plan = compiled(instances=[reviews(1)], namespace="shop")
-    assert plan.host("reviews", None) is None
+    assert plan.host("reviews", 80) is None
     assert only(plan, host="reviews.default").name == HOST
 
 
@@ -24,7 +25,7 @@ def test_the_short_name_means_the_service_of_the_caller_s_namespace() -> None:
 
 
 def test_what_nobody_names_is_not_known() -> None:
-    assert compiled(instances=[reviews(1)]).host("ratings", None) is None
+    assert compiled(instances=[reviews(1)]).host("ratings", 80) is None
 
 
 def test_weight_health_and_version_are_taken_over() -> None:
@@ -53,7 +54,7 @@ TWO_PORTS = f"[{HTTP}, {{number: 8080, name: alt, protocol: HTTP, targetPort: 90
 
 def test_an_entry_with_one_port_serves_whatever_port_the_url_names() -> None:
     plan = compiled(entry(f"[{HTTP}]", "[{address: 1.1.1.1}, {address: 1.1.1.2, ports: {http: 8000}, weight: 5}]"))
-    for port in (None, 80, 8443):
+    for port in (80, 443, 8443):
         cluster = only(plan, host="api.example.com", port=port)
         assert addresses(cluster) == ["1.1.1.1:80", "1.1.1.2:8000"]
         assert list(cluster.picker.weights.values()) == [1, 5]
@@ -61,7 +62,7 @@ def test_an_entry_with_one_port_serves_whatever_port_the_url_names() -> None:
 
 def test_an_entry_with_several_ports_has_a_table_for_each() -> None:
     plan = compiled(entry(TWO_PORTS, "[{address: 1.1.1.1}]"))
-    assert addresses(only(plan, host="api.example.com", port=None)) == ["1.1.1.1:80"]
+    assert addresses(only(plan, host="api.example.com", port=80)) == ["1.1.1.1:80"]
     assert addresses(only(plan, host="api.example.com", port=8080)) == ["1.1.1.1:9090"]
     assert plan.host("api.example.com", 9999) is None
 
@@ -111,7 +112,7 @@ def test_the_longest_wildcard_wins_and_a_plain_name_before_any() -> None:
         host: addresses(only(plan, host=host)) for host in ("a.example.com", "a.eu.example.com", "x.eu.example.com")
     }
     assert list(found.values()) == [["1.1.1.1:80"], ["2.2.2.2:80"], ["3.3.3.3:80"]]
-    assert plan.host("example.com", None) is None
+    assert plan.host("example.com", 80) is None
 
 
 def test_a_wildcard_virtual_service_covers_hosts_that_have_none_of_their_own() -> None:
@@ -144,7 +145,17 @@ def test_a_virtual_service_only_for_gateways_is_not_ours(gateways: str, ours: bo
 def test_where_rules_exist_and_none_matches_there_is_no_route() -> None:
     spec = "hosts: [reviews]\nhttp: [{match: [{uri: {exact: /a}}], route: [{destination: {host: reviews}}]}]\n"
     plan = compiled(doc("VirtualService", spec), instances=[reviews(1)])
-    virtual = plan.host("reviews", None)
+    virtual = plan.host("reviews", 80)
     assert virtual is not None
     assert virtual.route(head("/b")) is None
     assert routed(plan, "/a").name == "it[0]"
+
+
+def test_the_scheme_says_which_port_a_url_without_one_means() -> None:
+    ports = f"[{HTTP}, {{number: 443, name: https, protocol: HTTPS}}]"
+    plan = compiled(entry(ports, resolution="DNS"))
+    clusters = {
+        url: explain(plan, "GET", url, {}, 0.0).clusters
+        for url in ("http://api.example.com/", "https://api.example.com/")
+    }
+    assert [one.endpoints[0].address for (one,) in clusters.values()] == ["api.example.com:80", "api.example.com:443"]

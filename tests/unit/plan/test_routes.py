@@ -73,7 +73,7 @@ def test_the_first_rule_that_matches_is_taken() -> None:
 )
 def test_a_match_is_of_the_request_s_head(match: str, yes: dict[str, object], no: dict[str, object]) -> None:
     plan = compiled(rule(match=f"[{match}]"), instances=BOTH)
-    virtual = plan.host("reviews", None)
+    virtual = plan.host("reviews", 80)
     assert virtual is not None
     assert virtual.route(head(**yes)) is not None  # type: ignore[arg-type]
     assert virtual.route(head(**no)) is None  # type: ignore[arg-type]
