@@ -79,7 +79,7 @@ def test_it_proves_its_claims_and_leaves_nothing_behind(environment: dict[str, s
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_everything_in_good_order(
     environment: dict[str, str], tmp_path: Path, number: int, status: int
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -86,8 +85,6 @@ class _VerbParser(argparse.ArgumentParser):
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command and answer its exit status; see `meshlib.cli.main`."""
-    # What goes wrong in the registry is told once, as the command's own error.
-    logging.getLogger("meshlib").addHandler(logging.NullHandler())
     try:
         status = _run(argv)
         sys.stdout.flush()

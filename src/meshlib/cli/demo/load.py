@@ -57,7 +57,7 @@ class Load:
     def __init__(self, mesh: meshlib.Mesh) -> None:
         self._mesh = mesh
         self._pages: deque[Page] = deque(maxlen=REMEMBERED)
-        self._asking: dict[asyncio.Task[None], Page] = {}
+        self._asking: dict[asyncio.Task[Page], Page] = {}
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -78,30 +78,36 @@ class Load:
         if len(self._asking) >= MOST_AT_ONCE:
             self._pages.append(Page(time.monotonic(), 0.0, user, f"{MOST_AT_ONCE} pages are being waited for"))
             return
-        began = time.monotonic()
-        task = asyncio.create_task(self._get(client, began, user))
-        self._asking[task] = Page(began, PATIENCE, user, f"hasn't come for {PATIENCE:.0f} s")
-        task.add_done_callback(self._asking.pop)
+        asked = Page(time.monotonic(), PATIENCE, user, f"hasn't come for {PATIENCE:.0f} s")
+        task = asyncio.create_task(_get(client, asked.began, user))
+        self._asking[task] = asked
+        task.add_done_callback(self._take)
 
-    async def _get(self, client: meshlib.AsyncClient, began: float, user: str) -> None:
-        try:
-            reply = await client.get("http://productpage/", headers={"end-user": user} if user else None)
-        except meshlib.CallError as error:
-            page = Page(began, time.monotonic() - began, user, failure=str(error))
+    def _take(self, task: asyncio.Task[Page]) -> None:
+        asked = self._asking.pop(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._pages.append(task.result())
         else:
-            seconds = time.monotonic() - began
-            retries = len(reply.extensions["meshlib"].attempts) - 1
-            if reply.status_code == 200:
-                page = _page(began, seconds, user, retries, reply.json())
-            else:
-                page = Page(began, seconds, user, f"status {reply.status_code}", retries=retries)
-        self._pages.append(page)
+            text = str(error) or type(error).__name__
+            self._pages.append(asked._replace(seconds=time.monotonic() - asked.began, failure=text))
 
     def since(self, began: float) -> list[Page]:
         """The pages asked for since `began` (monotonic seconds): those that have come, or failed, or should have."""
         overdue = time.monotonic() - PATIENCE
         missed = [page for page in self._asking.values() if page.began < overdue]
         return [page for page in (*self._pages, *missed) if page.began >= began]
+
+
+async def _get(client: meshlib.AsyncClient, began: float, user: str) -> Page:
+    reply = await client.get("http://productpage/", headers={"end-user": user} if user else None)
+    seconds = time.monotonic() - began
+    retries = len(reply.extensions["meshlib"].attempts) - 1
+    if reply.status_code != 200:
+        return Page(began, seconds, user, f"status {reply.status_code}", retries=retries)
+    return _page(began, seconds, user, retries, reply.json())
 
 
 def _page(began: float, seconds: float, user: str, retries: int, body: dict[str, Any]) -> Page:

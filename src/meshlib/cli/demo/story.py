@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import tempfile
 import time
@@ -27,7 +28,7 @@ __all__ = ["tell"]
 
 START_WITHIN = 60.0
 FAST = 0.5
-TERMINATED = 143
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def tell(*, fast: bool, keep: bool) -> int:
@@ -40,21 +41,22 @@ def tell(*, fast: bool, keep: bool) -> int:
     Raises:
         CommandError: a process doesn't start, or ends by itself.
     """
+    # What goes wrong is told by the claims; a line from elsewhere would tear the picture.
+    logging.getLogger("meshlib").addHandler(logging.NullHandler())
     screen = Screen()
+    ended_by: list[int] = []
     screen.cursor(shown=False)
     try:
         with tempfile.TemporaryDirectory(prefix="meshlib-demo-") as directory:
-            return asyncio.run(_tell(screen, Path(directory), FAST if fast else 1.0, keep=keep))
+            return asyncio.run(_tell(screen, Path(directory), FAST if fast else 1.0, ended_by, keep=keep))
     except asyncio.CancelledError:
-        return TERMINATED
+        return 128 + ended_by[0]
     finally:
         screen.cursor(shown=True)
 
 
-async def _tell(screen: Screen, directory: Path, pace: float, *, keep: bool) -> int:
-    told = asyncio.current_task()
-    if told is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.cancel)
+async def _tell(screen: Screen, directory: Path, pace: float, ended_by: list[int], *, keep: bool) -> int:
+    _cancel_when_told(ended_by)
     url = f"sqlite://{directory}/registry.db"
     registry = open_registry(url)
     fleet = Fleet(directory, url)
@@ -72,6 +74,19 @@ async def _tell(screen: Screen, directory: Path, pace: float, *, keep: bool) -> 
     finally:
         fleet.stop()
         await registry.aclose()
+
+
+def _cancel_when_told(ended_by: list[int]) -> None:
+    """Have this task end in good order at a signal, and note which it was."""
+    told = asyncio.current_task()
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        if told is not None:
+            told.cancel()
+
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
 
 
 async def _begin(stage: Stage) -> None:
