@@ -122,7 +122,7 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
     method = method.upper()
     virtual = plan.host(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
     if virtual is None:
-        answer = "pass through" if plan.allow_any else "refuse (MESHLIB_OUTBOUND is registry-only)"
+        answer = "pass through" if plan.passes(parts.hostname) else "refuse (MESHLIB_OUTBOUND is registry-only)"
         return Explanation(method, url, plan.version, "", (), answer, (), ())
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -46,16 +46,21 @@ def compile_plan(
     services = _virtual_services(snapshot.resources)
     names: dict[str, VirtualHost] = {}
     wildcards: list[tuple[str, VirtualHost]] = []
+    passing: list[str] = []
     for host in (*hosts, *(name for name in services if name not in hosts)):
         known = hosts.get(host)
         rules = services.get(host) or services.get(_covering(host, services), [])
+        if host.startswith("*") and not rules and known is not None and not any(known.ports.values()):
+            # A ServiceEntry like `*.example.com` without endpoints allows its hosts; each is dialled by its own name.
+            passing.append(host[1:])
+            continue
         virtual = routes.virtual_host(host, known, rules)
         if host.startswith("*"):
             wildcards.append((host[1:], virtual))
         else:
             names.update(dict.fromkeys(aliases(host, namespace), virtual))
     wildcards.sort(key=lambda entry: len(entry[0]), reverse=True)
-    plan = Plan(snapshot.version, names, wildcards, clusters.compiled, allow_any=allow_any)
+    plan = Plan(snapshot.version, names, wildcards, clusters.compiled, allow_any=allow_any, passing=passing)
     store.retain(
         {(name, state.host, state.port) for name, cluster in plan.clusters.items() for state in cluster.endpoints},
         plan.clusters.keys(),

@@ -23,9 +23,10 @@ class Plan:
         wildcards: (suffix, virtual host) with the longest suffix first, for hosts like `*.example.com`.
         clusters: by name.
         allow_any: whether hosts the mesh doesn't know pass through.
+        passing: suffixes of hosts that pass through whatever `allow_any` says: wildcards without endpoints.
     """
 
-    __slots__ = ("allow_any", "clusters", "hosts", "version", "wildcards")
+    __slots__ = ("allow_any", "clusters", "hosts", "passing", "version", "wildcards")
 
     def __init__(
         self,
@@ -35,12 +36,14 @@ class Plan:
         clusters: Mapping[str, Cluster],
         *,
         allow_any: bool = True,
+        passing: Sequence[str] = (),
     ) -> None:
         self.version = version
         self.hosts = hosts
         self.wildcards = tuple(wildcards)
         self.clusters = clusters
         self.allow_any = allow_any
+        self.passing = tuple(passing)
 
     def host(self, name: str, port: int) -> VirtualHost | None:
         """The virtual host for the host and port of a URL, or None when the mesh doesn't know it.
@@ -59,3 +62,7 @@ class Plan:
         if found.ports is not None:
             return found.ports.get(port)
         return found
+
+    def passes(self, name: str) -> bool:
+        """Whether calls to a host the mesh doesn't know (lower case, without the port) pass through."""
+        return self.allow_any or name.endswith(self.passing)

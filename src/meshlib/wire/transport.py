@@ -197,7 +197,7 @@ def _async_class(client: ModuleType) -> type[Any]:
             plan = self._mesh.plan or await self._mesh.aready()
             out = outgoing(plan, request, time.monotonic(), client, AsyncStream)
             if out is None:
-                if not plan.allow_any:
+                if not plan.passes(request.url.host):
                     unknown_host(request.url.host, plan, client, request)
                 try:
                     return await self._passthrough.send(request)
@@ -236,7 +236,7 @@ def _sync_class(client: ModuleType) -> type[Any]:
             plan = self._mesh.plan or self._mesh.ready()
             out = outgoing(plan, request, time.monotonic(), client, SyncStream)
             if out is None:
-                if not plan.allow_any:
+                if not plan.passes(request.url.host):
                     unknown_host(request.url.host, plan, client, request)
                 try:
                     return self._passthrough.send(request)

@@ -37,12 +37,13 @@ def compiled(
     namespace: str = "default",
     store: StateStore | None = None,
     now: float = 0.0,
+    allow_any: bool = True,
 ) -> Plan:
     loaded = load([Source(f"{number}.yaml", text.encode()) for number, text in enumerate(documents)])
     assert not loaded.problems, [str(problem) for problem in loaded.problems]
     snapshot = Snapshot(tuple(instances), tuple(loaded.resources), "7")
     store = StateStore() if store is None else store
-    return compile_plan(snapshot, namespace, store, now, lambda: 0.5)
+    return compile_plan(snapshot, namespace, store, now, lambda: 0.5, allow_any=allow_any)
 
 
 def head(path: str = "/", *, method: str = "GET", host: str = "reviews", headers: Mapping[str, str] = {}) -> HeadView:

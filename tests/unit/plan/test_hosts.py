@@ -159,3 +159,17 @@ def test_the_scheme_says_which_port_a_url_without_one_means() -> None:
         for url in ("http://api.example.com/", "https://api.example.com/")
     }
     assert [one.endpoints[0].address for (one,) in clusters.values()] == ["api.example.com:80", "api.example.com:443"]
+
+
+def test_a_wildcard_without_endpoints_lets_its_hosts_pass() -> None:
+    text = doc("ServiceEntry", "hosts: ['*.example.com']\nports: [{number: 443, name: https, protocol: HTTPS}]\n")
+    plan = compiled(text, allow_any=False)
+    assert plan.host("api.example.com", 443) is None
+    assert plan.passes("api.example.com")
+    assert not plan.passes("example.org")
+    assert explain(plan, "GET", "https://api.example.com/", {}, 0.0).answer == "pass through"
+
+
+def test_what_nobody_names_passes_unless_only_the_registry_is_allowed() -> None:
+    assert compiled().passes("example.org")
+    assert not compiled(allow_any=False).passes("example.org")
