@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -16,6 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 1 what was asked for failed, 2 wrong usage, 130 interrupted, 141 nobody reads on.
     """
-    from meshlib.cli.command import run
+    try:
+        from meshlib.cli.command import run  # a process that only serves in the demo needs no parser
 
-    return run(argv)
+        return run(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from meshlib.cli.changes import judge
-from meshlib.cli.files import add_files, in_namespace, keys_in, sources
+from meshlib.cli.files import in_namespace, keys_in, sources
 from meshlib.cli.kinds import label
+from meshlib.cli.options import add_files, add_registry
 from meshlib.cli.output import CommandError, UsageError, paint, warn
 from meshlib.cli.registry import settings_of, snapshot, with_registry
 from meshlib.registries import Registry
@@ -33,6 +34,7 @@ _COLOURS = {"created": "green", "configured": "yellow", "unchanged": "dim"}
 def describe(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_files(parser)
+    add_registry(parser)
     parser.add_argument("--strict", action="store_true", help="refuse fields that are only approximated or ignored")
     parser.add_argument("--dry-run", action="store_true", help="check everything and write nothing")
 

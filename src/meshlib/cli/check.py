@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from meshlib.cli.files import add_files, in_namespace, sources
+from meshlib.cli.files import in_namespace, sources
+from meshlib.cli.options import add_files, add_registry
 from meshlib.cli.output import paint
 from meshlib.cli.registry import read, settings_of
 from meshlib.resources import check_references, load
@@ -28,6 +29,7 @@ FAILURE = "there are problems"
 def describe(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_files(parser)
+    add_registry(parser)
     parser.add_argument(
         "--strict", action="store_true", help="fields that are approximated or ignored are problems, too"
     )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from meshlib.cli.options import add_registry
 from meshlib.cli.output import UsageError
 from meshlib.errors import MeshError
 
@@ -25,7 +26,6 @@ VERBS = {
     "version": "print the version",
 }
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 DESCRIPTION = "meshlib: a service mesh that lives inside a Python process."
@@ -78,7 +78,6 @@ class _VerbParser(argparse.ArgumentParser):
                 f"examples:\n{verb.EXAMPLES}\n\nexit status:\n  0  done\n  1  {verb.FAILURE}\n  2  wrong usage"
             )
             verb.describe(self)
-            _add_common(self, argparse.SUPPRESS)
             self.set_defaults(run=verb.run)
         return super().parse_known_args(args, namespace)
 
@@ -88,8 +87,6 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(argv)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # The interpreter flushes stdout once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -121,21 +118,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
-    _add_common(parser, None)
+    add_registry(parser, None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs", parser_class=_VerbParser)
     for name, says in VERBS.items():
         verbs.add_parser(name, help=says)
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser, default: str | None) -> None:
-    parser.add_argument(
-        "--registry", metavar="URL", default=default,
-        help="sqlite:///path or file:///directory-or-file (default: MESHLIB_REGISTRY, else the user's embedded one)",
-    )  # fmt: skip
-    parser.add_argument(
-        "-n", "--namespace", metavar="NAME", default=default, help="default: MESHLIB_NAMESPACE, else `default`"
-    )
 
 
 class _Version(argparse.Action):

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from meshlib.cli.changes import judge
-from meshlib.cli.files import add_files, keys_in, sources
+from meshlib.cli.files import keys_in, sources
 from meshlib.cli.kinds import find, label
+from meshlib.cli.options import add_files, add_registry
 from meshlib.cli.output import CommandError, UsageError, paint, warn
 from meshlib.cli.registry import settings_of, snapshot, with_registry
 from meshlib.registries import Registry
@@ -31,6 +32,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", nargs="?", help="virtualservice (vs), destinationrule (dr), …")
     parser.add_argument("names", metavar="NAME", nargs="*")
     add_files(parser)
+    add_registry(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import random
 import time
 from typing import Any
 
+from meshlib.cli.options import add_registry
 from meshlib.cli.output import UsageError, warn
 from meshlib.cli.registry import read, settings_of
 from meshlib.explain import explain
@@ -35,6 +36,7 @@ FAILURE = "the mesh doesn't know the host, or the registry can't be read"
 
 def describe(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    add_registry(parser)
     parser.add_argument("request", metavar="[METHOD] URL", nargs="+", help="without METHOD it is GET")
     parser.add_argument(
         "-H", "--header", metavar="'NAME: VALUE'", action="append", default=[], help="may be given several times"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,18 +14,10 @@ from meshlib.resources import ResourceKey, Source
 from meshlib.resources.texts import MAX_BYTES, documents
 from meshlib.resources.yamltext import Document, TextError
 
-__all__ = ["add_files", "in_namespace", "keys_in", "sources"]
+__all__ = ["in_namespace", "keys_in", "sources"]
 
 ENDINGS = (".yaml", ".yml", ".json")
 STDIN = "-"
-
-
-def add_files(parser: argparse.ArgumentParser) -> None:
-    """Add `-f` to a verb."""
-    parser.add_argument(
-        "-f", "--filename", metavar="FILE", action="append", default=[],
-        help="a file, a directory (its .yaml, .yml and .json files) or - for stdin; may be given several times",
-    )  # fmt: skip
 
 
 def sources(names: Iterable[str]) -> tuple[Source, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from meshlib.cli.kinds import ALL, KINDS, Kind, find, instance_row, short
+from meshlib.cli.options import add_registry
 from meshlib.cli.output import CommandError, UsageError, paint, table, warn
 from meshlib.cli.registry import read, settings_of
 from meshlib.registries import Instance, Update
@@ -46,6 +47,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", nargs="?", default=ALL)
     parser.add_argument("name", metavar="NAME", nargs="?", help="of a document, or the service of instances")
     parser.add_argument("-o", "--output", choices=("table", "wide", "yaml", "json", "name"), default="table")
+    add_registry(parser)
     parser.add_argument("-A", "--all-namespaces", action="store_true")
 
 

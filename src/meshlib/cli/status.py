@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from meshlib.cli.kinds import KINDS
+from meshlib.cli.options import add_registry
 from meshlib.cli.output import paint, table
 from meshlib.cli.registry import read, settings_of
 from meshlib.registries import Instance, Update
@@ -26,7 +27,8 @@ FAILURE = "something is wrong: the registry can't be read, or has documents that
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: `-n` and `--registry` are for every verb."""
+    """Add the arguments."""
+    add_registry(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
