@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,9 +12,12 @@ from meshlib.call.drivers import AsyncIO, adrive
 from meshlib.call.effects import Flow, Outcome, Race
 
 if TYPE_CHECKING:
-    from anyio.streams.memory import MemoryObjectSendStream
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 __all__ = ["run_race"]
+
+GIVE_UP = 1.0
+"""Seconds that giving up a response may take where nobody can be waited for any more."""
 
 Result = tuple[Outcome | None, BaseException | None]
 
@@ -23,31 +27,44 @@ async def run_race(race: Race, io: AsyncIO) -> Outcome:
     results, inbox = anyio.create_memory_object_stream[Result](math.inf)
     best: Outcome | None = None
     failed: BaseException | None = None
+    ended = False
     with results, inbox:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_run, race.first, io, results)
-            running = 1
-            with anyio.move_on_after(race.delay):
-                best, failed = await inbox.receive()
-                running = 0
-            if running and (second := race.second()) is not None:
-                group.start_soon(_run, second, io, results)
-                running = 2
-            while running and failed is None and not (best is not None and best.good):
-                if best is not None:
-                    await io.discard(best)
-                best, failed = await inbox.receive()
-                running -= 1
-            group.cancel_scope.cancel()
-        # The loser may have ended just before it was cancelled: what it brought is given up.
-        while inbox.statistics().current_buffer_used:
-            late, _ = inbox.receive_nowait()
-            if late is not None:
-                await io.discard(late)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_run, race.first, io, results)
+                running = 1
+                with anyio.move_on_after(race.delay):
+                    best, failed = await inbox.receive()
+                    running = 0
+                if running and (second := race.second()) is not None:
+                    group.start_soon(_run, second, io, results)
+                    running = 2
+                while running and failed is None and not (best is not None and best.good):
+                    if best is not None:
+                        await io.discard(best)
+                        best = None
+                    best, failed = await inbox.receive()
+                    running -= 1
+                group.cancel_scope.cancel()
+            ended = True
+        finally:
+            # A loser may have ended just before it was cancelled; whoever is cancelled meanwhile wants no winner either.
+            await _give_up(_left(inbox) if ended else [*_left(inbox), best], io)
     if failed is not None:
         raise failed
     assert best is not None
     return best
+
+
+def _left(inbox: MemoryObjectReceiveStream[Result]) -> list[Outcome | None]:
+    return [inbox.receive_nowait()[0] for _ in range(inbox.statistics().current_buffer_used)]
+
+
+async def _give_up(outcomes: Iterable[Outcome | None], io: AsyncIO) -> None:
+    for outcome in outcomes:
+        if outcome is not None:
+            with anyio.move_on_after(GIVE_UP, shield=True):
+                await io.discard(outcome)
 
 
 async def _run(flow: Flow, io: AsyncIO, results: MemoryObjectSendStream[Result]) -> None:
