@@ -1,0 +1,275 @@
+"""The documentation is true: its links lead somewhere, its documents load, and its tables are what the code says."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import meshlib
+from meshlib import errors
+from meshlib.agent.breakers import SYNC_INTERVAL
+from meshlib.agent.configuration import SUSPECT_FOR
+from meshlib.call.call import REPLAY_LIMIT
+from meshlib.cli import main
+from meshlib.cli.command import VERBS
+from meshlib.inbound.draining import DRAIN_DELAY
+from meshlib.mesh import OPEN_WAIT
+from meshlib.plan.cluster import HedgePolicy, Limits
+from meshlib.plan.plan import DEFAULT_DEADLINE
+from meshlib.policy.balance import PANIC_THRESHOLD
+from meshlib.policy.retry import BACKOFF_BASE, BACKOFF_CAP, DEFAULT_RETRY, RETRY_AFTER_CAP
+from meshlib.registries.base import DEFAULT_TTL, POLL_INTERVAL
+from meshlib.resources import Source, load
+from meshlib.resources.documents import Metadata
+from meshlib.resources.fields import APPROXIMATED
+from meshlib.resources.routes import RETRY_WORDS
+from meshlib.settings import Settings, settings_from
+from meshlib.state.breaker import BreakerPolicy
+from meshlib.state.budget import BudgetPolicy
+from meshlib.state.cluster import FRESH, SAMPLES
+from meshlib.state.endpoint import EWMA_DECAY, EWMA_SEED, FAILURE_PENALTY, PENALTY_CAP
+from meshlib.state.outlier import DEFAULT_OUTLIER, OutlierPolicy
+from meshlib.state.store import LINGER
+from tests.support.documents import fields_of, ignored, messages
+from tests.support.fences import DOCS, PAGES, PROJECT, Block, blocks
+
+REFERENCE = DOCS / "reference"
+YAML = [block for page in PAGES for block in blocks(page, "yaml")]
+PYTHON = [block for page in PAGES for block in blocks(page, "python")]
+DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+OF_SCRIPTS = {"MESHLIB_VENV", "MESHLIB_PYTHON"}
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def rows(page: Path, heading: str = "") -> Iterator[list[str]]:
+    """Give the cells of the tables under a heading, or of the whole page, without the heads."""
+    found = section(page, heading) if heading else text(page)
+    for line in found.splitlines():
+        if line.startswith("|") and not line.startswith("|--"):
+            yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def section(page: Path, heading: str) -> str:
+    """What stands under a heading, up to the next heading."""
+    found = re.search(rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", text(page), re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{page.name} has no heading {heading!r}"
+    return found[1]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        leads_to = (page.parent / path).resolve() if path else page
+        assert leads_to.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(leads_to), f"{page.name}: {target}"
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    linked = set(re.findall(r"\]\(([^)#\s]+\.md)", text(DOCS / "index.md")))
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} - {"index.md"}
+    assert pages == linked
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    for source in (PROJECT / "src").rglob("*.py"):
+        for name in re.findall(r"docs/[\w/.-]+\.md", text(source)):
+            assert (PROJECT / name).exists(), f"{source.name}: {name}"
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_a_document_in_the_pages_loads(block: Block) -> None:
+    source = Source(str(block), block.text.encode())
+    if "invalid" in block.marks:
+        assert load([source]).problems
+        return
+    tolerant = "ignored" in block.marks
+    loaded = load([source], strict=not tolerant)
+    assert not loaded.problems
+    assert loaded.resources
+    assert bool(loaded.notes) == tolerant
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_code_in_the_pages_compiles(block: Block) -> None:
+    compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize(("name", "owner"), messages().items(), ids=list(messages()))
+def test_the_fields_of_a_message_are_as_the_page_says(name: str, owner: type) -> None:
+    described = [tuple(row[:3]) for row in rows(REFERENCE / "documents.md", name)][1:]
+    assert described == [(f"`{field.name}`", field.type, field.default) for field in fields_of(owner)]
+
+
+@pytest.mark.parametrize(("name", "owner"), messages().items(), ids=list(messages()))
+def test_the_fields_that_are_ignored_are_as_the_page_says(name: str, owner: type) -> None:
+    said = section(REFERENCE / "documents.md", name)
+    expected = [
+        f"Ignored, {reason}: {', '.join(f'`{field}`' for field in names)}." for reason, names in ignored(owner).items()
+    ]
+    assert re.findall(r"^Ignored, .*$", said, re.MULTILINE) == expected
+
+
+def test_the_fields_that_are_approximated_are_as_the_page_says() -> None:
+    paragraph = re.search(r"^Approximated: (.*?)\n\n", text(REFERENCE / "documents.md"), re.MULTILINE | re.DOTALL)
+    assert paragraph is not None
+    said = re.findall(r"`(\w+)(?:: \w+)?` of\s+\[(\w+)\]", paragraph[1])
+    assert sorted(said) == sorted((field, owner.__name__) for owner, field in APPROXIMATED)
+
+
+def test_metadata_is_described_too() -> None:
+    assert messages()["Metadata"] is Metadata
+
+
+def test_every_word_of_retry_on_is_described() -> None:
+    said = set(re.findall(r"`([a-z0-9-]+)`", section(REFERENCE / "documents.md", "Retry conditions")))
+    assert said >= set(RETRY_WORDS)
+
+
+def test_the_settings_are_as_the_page_says() -> None:
+    described = {row[0].strip("`") for row in rows(REFERENCE / "variables.md")} - {"variable"}
+    assert described == {f"MESHLIB_{name.upper()}" for name in (*Settings._fields, "identity")}
+
+
+def test_the_defaults_of_settings_are_as_the_page_says() -> None:
+    described = {row[0].strip("`"): row[3] for row in rows(REFERENCE / "variables.md")}
+    settings = settings_from({})
+    assert described["MESHLIB_NAMESPACE"] == f"`{settings.namespace}`"
+    assert described["MESHLIB_OUTBOUND"] == f"`{settings.outbound}`"
+    assert settings.service is None
+    assert settings.address is None
+    assert settings.registry == f"sqlite://{settings.state_dir / 'registry.db'}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
+def test_no_page_names_a_variable_that_is_not_there(page: Path) -> None:
+    known = {f"MESHLIB_{name.upper()}" for name in (*Settings._fields, "identity")} | OF_SCRIPTS
+    assert set(re.findall(r"MESHLIB_[A-Z_]*[A-Z]", text(page))) <= known
+
+
+def test_the_errors_of_calls_are_as_the_page_says() -> None:
+    table = [row for row in rows(REFERENCE / "errors.md", "Errors") if len(row) == 4]
+    described = {row[0].strip("`"): (row[1], row[2].strip("`")) for row in table}
+    for kind in errors.CallError.__subclasses__():
+        if kind.__name__ in errors.__all__:
+            assert described[kind.__name__] == (kind.reason, kind.client_bases[0])
+
+
+def test_troubleshooting_has_an_answer_to_every_error_of_a_call() -> None:
+    described = {row[0].strip("`"): row[1] for row in rows(DOCS / "how-to" / "troubleshooting.md", "By the error")}
+    kinds = [kind for kind in errors.CallError.__subclasses__() if kind.__name__ in errors.__all__]
+    assert {kind.__name__: kind.reason for kind in kinds}.items() <= described.items()
+
+
+def test_the_public_names_are_as_the_page_says() -> None:
+    first, _, _ = text(REFERENCE / "api.md").partition("## Mesh")
+    cells = [line.split("|")[1] for line in first.splitlines() if line.startswith("| `")]
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(meshlib.__all__)
+
+
+def test_the_methods_of_a_mesh_are_as_the_page_says() -> None:
+    described = set(re.findall(r"`(\w+)\(", "".join(row[0] for row in rows(REFERENCE / "api.md", "Mesh")))) - {"Mesh"}
+    methods = {name for name, value in vars(meshlib.Mesh).items() if callable(value) and not name.startswith("_")}
+    assert described == methods - {"ready", "aready"}  # for the transports
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_options_of_a_verb_are_as_the_page_says(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    helped = set(re.findall(r"(?<![\w-])--[a-z-]+", capsys.readouterr().out))
+    described = {option for row in rows(REFERENCE / "cli.md", verb) for option in re.findall(r"`(--[a-z-]+)`", row[0])}
+    assert described == helped - {"--help", "--registry", "--namespace"}
+
+
+def test_every_verb_is_described() -> None:
+    assert set(re.findall(r"^## (\w+)$", text(REFERENCE / "cli.md"), re.MULTILINE)) == set(VERBS)
+
+
+def test_the_sentence_of_a_verb_begins_as_its_help_does() -> None:
+    page = text(REFERENCE / "cli.md").lower()
+    for verb in ("apply", "check", "version"):
+        assert VERBS[verb].split(",")[0].lower() in page
+
+
+BREAKER, BUDGET, OUTLIER, HEDGE, LIMITS = BreakerPolicy(), BudgetPolicy(), OutlierPolicy(), HedgePolicy(), Limits()
+DEFAULTS = [
+    ("deadline of a call", f"{DEFAULT_DEADLINE:g} s, up to the response head"),
+    ("connect timeout", f"{LIMITS.connect_timeout:g} s"),
+    ("a connection may lie idle", f"{LIMITS.idle_timeout / 3600:g} h"),
+    ("largest body", f"{REPLAY_LIMIT // 1024} KiB"),
+    ("first configuration", f"{OPEN_WAIT:g} s"),
+    ("attempts after the first", f"{DEFAULT_RETRY.attempts}"),
+    ("conditions then", f"`{DEFAULT_RETRY.words}`"),
+    ("wait before retry", f"base {BACKOFF_BASE * 1000:g} ms, at most {BACKOFF_CAP / BACKOFF_BASE:g} · base"),
+    ("`Retry-After`", f"up to {RETRY_AFTER_CAP:g} s"),
+    ("budget", f"{BUDGET.percent:g} % of the calls of the last {BUDGET.window:g} s, and {BUDGET.min_per_second:g} a"),
+    ("peak EWMA", f"e^(−Δt/{EWMA_DECAY:g} s); starts at {EWMA_SEED * 1000:g} ms"),
+    ("a failure counts as", f"{FAILURE_PENALTY:g} s), at most {PENALTY_CAP:g} s"),
+    ("panic threshold", f"below {PANIC_THRESHOLD:g} %"),
+    ("without `outlierDetection`", f"after {DEFAULT_OUTLIER.gateway_errors} in a row"),
+    ("without `outlierDetection`", f"for {DEFAULT_OUTLIER.base:g} s · n"),
+    ("with it", f"{OUTLIER.server_errors}, off, {OUTLIER.local_failures}"),
+    ("ejection number n", f"min({OUTLIER.base:g} s · n, {OUTLIER.longest:g} s); n falls by one for each"),
+    ("ejection number n", f"each {OUTLIER.interval:g} s"),
+    ("share that may be out", f"{OUTLIER.max_percent:g} %, and one always"),
+    ("state of an endpoint", f"{LINGER:g} s"),
+    ("opens", f"{BREAKER.error_percent:g} % failures of at least {BREAKER.minimum_calls} attempts"),
+    ("opens", f"in {BREAKER.window:g} s"),
+    ("stays open", f"{BREAKER.open_for:g} s; doubled each time a probe fails, up to {BREAKER.max_open_for:g} s"),
+    ("probes at one time", f"{BREAKER.half_open_calls}"),
+    ("a shared storage", f"{SYNC_INTERVAL:g} s"),
+    ("second request after", f"p{HEDGE.percentile:g} of the last {SAMPLES} good"),
+    ("second request after", f"least {HEDGE.min_delay * 1000:g} ms; computed anew every {FRESH:g} s"),
+    ("share", f"{HEDGE.budget.percent:g} % of calls"),
+    ("lease", f"{DEFAULT_TTL:g} s"),
+    ("look at the registry", f"{POLL_INTERVAL:g} s"),
+    ("last endpoints", f"{SUSPECT_FOR:g} s"),
+    ("a signal reaches", f"{DRAIN_DELAY:g} s"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "value"), DEFAULTS)
+def test_a_default_is_as_the_page_says(what: str, value: str) -> None:
+    described = [row[1] for row in rows(REFERENCE / "defaults.md") if row[0].startswith(what)]
+    assert any(value in said for said in described), f"{what}: {value!r} is not in {described}"
+
+
+def test_the_defaults_that_are_off_are_off() -> None:
+    assert OUTLIER.gateway_errors == 0
+    assert DEFAULT_OUTLIER.server_errors == 0
+    assert not DEFAULT_OUTLIER.timeouts
+    assert OUTLIER.always_one
+    assert LIMITS.requests is None
+    assert LIMITS.retries is None
+    assert BREAKER.consecutive_failures is None
+    assert HEDGE.delay is None
+    assert DEFAULT_RETRY.per_try_timeout is None
+    assert math.isclose(DEFAULT_TTL / 3, 3.3, abs_tol=0.1)
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_says_why_what_follows_and_what_was_measured(page: Path) -> None:
+    headings = re.findall(r"^## (.*)$", text(page), re.MULTILINE)
+    assert headings == ["Context", "Decision", "Consequences", "What was measured"]
+    assert text(page).startswith(f"# {int(page.name[:4])}. ")
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
