@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import httpx2
 import pytest
 
 from meshlib import Mesh
+from meshlib.errors import CallError
 from meshlib.registries.base import Instance
 from meshlib.registries.memory import MemoryRegistry
 from meshlib.resources import Source, load
@@ -33,6 +35,8 @@ class Flavour(NamedTuple):
     def __str__(self) -> str:
         return f"{self.client.__name__}-{self.runs}"
 
+
+ISTIO = "networking.istio.io/v1"
 
 SYNC = [Flavour(httpx, "sync"), Flavour(httpx2, "sync")]
 ASYNC = [Flavour(httpx, "asyncio"), Flavour(httpx2, "asyncio"), Flavour(httpx, "trio")]
@@ -103,6 +107,12 @@ class Caller:
     def body(self, pieces: Iterator[bytes]) -> Any:
         """A streamed request body of the kind the client takes."""
         return pieces if self.sync else _Pieces(pieces)
+
+    async def fails(self, kind: type[CallError], url: str = "http://reviews/", method: str = "GET", **options: Any) -> Any:
+        """The error of a call that is expected to fail in this way."""
+        with pytest.raises(kind) as caught:
+            await self.request(method, url, **options)
+        return caught.value
 
     async def eventually(self, condition: Callable[[], Any]) -> Any:
         return eventually(condition) if self.sync else await eventually_async(condition)
@@ -176,6 +186,30 @@ class World:
         loaded = load([Source("test.yaml", text.encode())], strict=True)
         assert not loaded.problems, "\n".join(map(str, loaded.problems))
         at_once(self.registry.apply(loaded.resources))
+
+    def rule(self, http: str, host: str = "reviews") -> None:
+        """A VirtualService of one rule (in YAML's flow style); without an action it goes to `host`."""
+        if not any(f"{action}:" in http for action in ("route", "redirect", "directResponse")):
+            http += f", route: [{{destination: {{host: {host}}}}}]"
+        self._apply(ISTIO, "VirtualService", f"rule-{host}", f"{{hosts: [{host}], http: [{{{http}}}]}}")
+
+    def traffic(self, policy: str) -> None:
+        """A DestinationRule for reviews."""
+        self._apply(ISTIO, "DestinationRule", "traffic", f"{{host: reviews, trafficPolicy: {{{policy}}}}}")
+
+    def outbound(self, policy: str) -> None:
+        """An OutboundPolicy for reviews."""
+        self._apply("meshlib/v1", "OutboundPolicy", "outbound", f"{{host: reviews, {policy}}}")
+
+    def _apply(self, version: str, kind: str, name: str, spec: str) -> None:
+        self.apply(f"{{apiVersion: {version}, kind: {kind}, metadata: {{name: {name}}}, spec: {spec}}}")
+
+    def closed_port(self) -> int:
+        """A port that refuses connections until the end of the test."""
+        bound = self._stack.enter_context(socket.socket())
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
 
     def run(self, scenario: Scenario, *, transport: dict[str, Any] | None = None, **options: Any) -> None:
         """Run `scenario` with a client of this flavour; in the end nothing may be in flight.

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from tests.wire.server import Peer, Server
 
-__all__ = ["Handler", "Seen", "Web", "answer", "in_turn", "never"]
+__all__ = ["Handler", "Seen", "Web", "answer", "half", "in_turn", "never", "reset"]
 
 
 class Seen(NamedTuple):
@@ -55,16 +55,30 @@ def never(seen: Seen) -> None:
     seen.peer.rest()
 
 
+def reset(seen: Seen) -> None:
+    """Break the connection."""
+    seen.peer.reset()
+
+
+def half(seen: Seen) -> None:
+    """Send the head and half of the body, no more."""
+    seen.peer.send(answer(b"half" * 2)[:-4])
+    seen.peer.rest()
+
+
 class Web:
     """A server of HTTP/1.1, over TLS when it is given a context.
 
     Attributes:
         seen: every request, in order.
+        refused: TLS handshakes that failed.
+        ended: connections that are over.
     """
 
     def __init__(self, handler: Handler | bytes, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Seen] = []
         self.refused = 0
+        self.ended = 0
         self._handler = handler
         self._tls = tls
         self._lock = threading.Lock()
@@ -98,6 +112,13 @@ class Web:
         self._handler = handler
 
     def _script(self, peer: Peer) -> None:
+        try:
+            self._serve(peer)
+        finally:
+            with self._lock:
+                self.ended += 1
+
+    def _serve(self, peer: Peer) -> None:
         if self._tls is not None:
             try:
                 peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
