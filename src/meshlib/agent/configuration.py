@@ -138,7 +138,7 @@ class Configuration:
                 self._suspects.pop(key, None)
                 continue
             if key not in self._suspects:
-                log.warning(
+                log.info(
                     "%s/%s has no endpoint any more; its last %d are kept for %d s", *key, len(last), SUSPECT_FOR
                 )
             since = self._suspects.setdefault(key, now)
