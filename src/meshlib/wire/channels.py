@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 import weakref
@@ -16,6 +15,7 @@ from anyio.lowlevel import RunVar
 from meshlib.plan.cluster import Limits
 from meshlib.plan.plan import Plan
 from meshlib.state.endpoint import EndpointState
+from meshlib.wire.forking import renew_in_children, set_aside
 from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing
 from meshlib.wire.tls import Tls
 
@@ -52,9 +52,6 @@ class SyncChannel(Channel, Protocol):
 ChannelT = TypeVar("ChannelT", bound=Channel)
 Make = Callable[[EndpointState, "Outgoing"], ChannelT]
 
-_forked_away: list[object] = []
-"""Channels of a parent process. Closing them here could disturb the parent's event loop, so they are only kept."""
-
 
 class ChannelSet(Generic[ChannelT]):
     """Channels by endpoint (and by what else a connection depends on); those of retired endpoints are closed.
@@ -63,24 +60,26 @@ class ChannelSet(Generic[ChannelT]):
         make: makes the channel for an endpoint and a call.
     """
 
-    __slots__ = ("_channels", "_lock", "_make", "_pid", "_plan")
+    __slots__ = ("__weakref__", "_channels", "_lock", "_make", "_plan")
 
     def __init__(self, make: Make[ChannelT]) -> None:
         self._make = make
         self._channels: dict[Key, ChannelT] = {}
         self._plan: Plan | None = None
-        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """See `Forkable`."""
+        set_aside(self._channels)
+        self._channels = {}
+        self._plan = None
         self._lock = threading.Lock()
 
     def follow(self, plan: Plan) -> None:
         """Take note of the plan in force; to be called when it is another than before."""
         with self._lock:
             self._plan = plan
-            if self._pid != os.getpid():
-                _forked_away.append(self._channels)
-                self._channels = {}
-                self._pid = os.getpid()
-                return
             used = {(state.host, state.port) for cluster in plan.clusters.values() for state in cluster.endpoints}
             retired = [key for key in self._channels if key[:2] not in used]
             gone = [self._channels.pop(key) for key in retired]

@@ -7,6 +7,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
+from meshlib.wire.forking import renew_in_children, set_aside
+
 if TYPE_CHECKING:
     from meshlib.wire.transport import Options
 
@@ -20,6 +22,13 @@ class _Transports:
         self._make = make
         self._options = options
         self._made: dict[str | None, Any] = {}
+        self._lock = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """See `Forkable`."""
+        set_aside(self._made)
+        self._made = {}
         self._lock = threading.Lock()
 
     def get(self, request: Any) -> Any:

@@ -7,6 +7,8 @@ import threading
 from types import ModuleType
 from typing import Any
 
+from meshlib.wire.forking import renew_in_children
+
 __all__ = ["Tls"]
 
 
@@ -20,7 +22,7 @@ class Tls:
         trust_env: whether SSL_CERT_FILE and SSL_CERT_DIR count.
     """
 
-    __slots__ = ("_client", "_context", "_http2", "_lock", "_trust_env", "_verify")
+    __slots__ = ("__weakref__", "_client", "_context", "_http2", "_lock", "_trust_env", "_verify")
 
     def __init__(self, client: ModuleType, verify: Any, *, http2: bool, trust_env: bool) -> None:
         self._client = client
@@ -28,6 +30,11 @@ class Tls:
         self._http2 = http2
         self._trust_env = trust_env
         self._context: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """See `Forkable`. The context itself may be shared."""
         self._lock = threading.Lock()
 
     @property
