@@ -1,4 +1,4 @@
-"""Registries that go away, are damaged, locked and full while calls are made: no call fails, and all heals by itself."""
+"""Registries that go away, are damaged, locked and full while calls are made: none fails, and all heals by itself."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_database_cut_in_half_fails_no_call_and_heals_by_itself(fleet: Fleet, 
             async with load_on(mesh, RATE) as under_way:
                 before = await read(fleet.url)
                 # SQLite may well not notice before somebody writes.
-                os.truncate(database, database.stat().st_size // 2)
+                os.truncate(database, os.stat(database).st_size // 2)
                 await eventually_async(lambda: list(database.parent.glob("*.damaged-*")), PATIENCE)
                 await restored(fleet.url, before)
                 await eventually_async(lambda: mesh.status().ok, PATIENCE)
@@ -284,7 +284,7 @@ def test_files_that_are_wrong_leave_the_old_in_force_and_are_named(served: Fleet
         def rule() -> str:
             response = client.get("http://reviews/")
             assert response.status_code == 200
-            return response.headers.get("x-rule", "")
+            return str(response.headers.get("x-rule"))
 
         eventually(lambda: rule() == "one")
         for wrong, named in (

@@ -1,7 +1,8 @@
 """A meshed HTTP/1.1 server that misbehaves when it is told to; see `fleet`.
 
-It says `ready <port>` once it is registered, and obeys one word a line: `ok`, `503`, `reset-accept` and `reset-request`
-set what it does from now on; `count` answers how many requests it has read, by method. It ends when its input does.
+It says `ready <port>` once it is registered, and obeys one word a line: `ok`, `503`, `hang`, `reset-accept` and
+`reset-request` set what it does from now on; `count` answers how many requests it has read, by method. It ends when its
+input does.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Connection(asyncio.Protocol):
         state.counts[head.split(b" ", 1)[0].decode()] += 1
         if state.mode.startswith("reset"):
             self.reset()
+            return
+        if state.mode == "hang":
             return
         status = b"503 Service Unavailable" if state.mode == "503" else b"200 OK"
         body = state.name.encode()
