@@ -226,3 +226,12 @@ def test_what_the_plan_does_not_know_cannot_be_simulated() -> None:
     simulation = fleet(well(1))
     with pytest.raises(LookupError, match="GET ratings has no route"):
         simulation.call(Request("ratings"))
+
+
+def test_with_no_configuration_at_all_a_dead_endpoint_of_three_is_noticed_by_nobody() -> None:
+    dead = ScriptedEndpoint(WELL, [(10.0, DOWN)])
+    simulation = fleet([dead, *well(2)])
+    simulation.arrive(REVIEWS, rate=100.0, end=40.0)
+    simulation.run()
+    assert all(finished.good for finished in simulation.finished)
+    assert attempts(simulation) <= 1.05 * len(simulation.finished)

@@ -17,8 +17,8 @@ class Event:
 
     __slots__ = ("_action",)
 
-    def __init__(self, action: Callable[[], None]) -> None:
-        self._action: Callable[[], None] | None = action
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action: Callable[[], object] | None = action
 
     def cancel(self) -> None:
         """See to it that it doesn't happen."""
@@ -45,14 +45,14 @@ class Timeline:
         self._heap: list[tuple[float, int, Event]] = []
         self._order = itertools.count()
 
-    def at(self, instant: float, action: Callable[[], None]) -> Event:
+    def at(self, instant: float, action: Callable[[], object]) -> Event:
         """Plan `action` for an instant in seconds; one that has passed means now, one at infinity never comes."""
         event = Event(action)
         if instant < math.inf:
             heapq.heappush(self._heap, (max(instant, self.clock.now), next(self._order), event))
         return event
 
-    def after(self, seconds: float, action: Callable[[], None]) -> Event:
+    def after(self, seconds: float, action: Callable[[], object]) -> Event:
         """Plan `action` for `seconds` from now."""
         return self.at(self.clock.now + seconds, action)
 

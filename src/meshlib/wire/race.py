@@ -48,7 +48,7 @@ async def run_race(race: Race, io: AsyncIO) -> Outcome:
                 group.cancel_scope.cancel()
             ended = True
         finally:
-            # A loser may have ended just before it was cancelled; whoever is cancelled meanwhile wants no winner either.
+            # A loser may have ended just before it was cancelled; a caller cancelled meanwhile wants no winner either.
             await _give_up(_left(inbox) if ended else [*_left(inbox), best], io)
     if failed is not None:
         raise failed
