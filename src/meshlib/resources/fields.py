@@ -36,6 +36,11 @@ APPROXIMATED: Mapping[tuple[type, str], Approximation] = {
     (istio.LoadBalancerSettings, "simple"): Approximation(
         "PASSTHROUGH", "a library has no original destination to pass through to; it balances by LEAST_REQUEST instead"
     ),
+    (istio.TrafficPolicy, "retryBudget"): Approximation(
+        None,
+        "limits retries to percent of the calls of the last 10 s, and minRetryConcurrency a second besides; Istio"
+        " counts what is under way",
+    ),
     (istio.TCPSettings, "maxConnections"): Approximation(
         None,
         "limits concurrent requests: at most maxConnections + http1MaxPendingRequests are under way, because a waiting"
