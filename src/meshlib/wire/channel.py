@@ -124,7 +124,7 @@ class AsyncChannel(AsyncChannelBase[aio.Connection]):
     def close(self) -> None:
         """Close idle connections now and busy ones when they end. May be called from any thread."""
         loop = self._loop
-        if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
+        if loop is None or asyncio._get_running_loop() is loop:
             self._pool.close()
-        else:
+        elif not loop.is_closed():
             loop.call_soon_threadsafe(self._pool.close)

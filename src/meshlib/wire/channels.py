@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
 import weakref
@@ -16,6 +17,7 @@ from meshlib.plan.cluster import Limits
 from meshlib.plan.plan import Plan
 from meshlib.state.endpoint import EndpointState
 from meshlib.wire.forking import renew_in_children, set_aside
+from meshlib.wire.keeper import at_the_end
 from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing
 from meshlib.wire.tls import Tls
 
@@ -156,13 +158,14 @@ class SyncChannels(ChannelSet[SyncChannel]):
 class LoopChannels(ChannelSet[AsyncChannel]):
     """The channels of an async transport on one event loop."""
 
-    __slots__ = ("_asyncio", "_options", "_tls", "sleep")
+    __slots__ = ("_asyncio", "_options", "_tls", "keeper", "sleep")
 
     def __init__(self, options: Options, tls: Tls, *, on_asyncio: bool) -> None:
         super().__init__(self._open)
         self._options = options
         self._tls = tls
         self._asyncio = on_asyncio
+        self.keeper: object = None
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep if on_asyncio else anyio.sleep
 
     def _open(self, endpoint: EndpointState, out: Outgoing) -> AsyncChannel:
@@ -229,14 +232,26 @@ class AsyncChannels:
     def _for_loop(self, loop: asyncio.AbstractEventLoop) -> LoopChannels:
         found = self._sets.get(loop)
         if found is None:
+            for closed in [other for other in self._sets if other.is_closed()]:
+                del self._sets[closed]
             found = self._sets[loop] = LoopChannels(self._options, self._tls, on_asyncio=True)
+            found.keeper = at_the_end(functools.partial(self._end, loop))
         self._loop, self._set = weakref.ref(loop), found
         return found
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop is about to end: its connections can't be closed later."""
+        found = self._sets.pop(loop, None)
+        if found is not None:
+            found.close()
+        if self._set is found:
+            self._loop = self._set = None
 
     def _for_trio(self) -> LoopChannels:
         found = self._trio.get(None)
         if found is None:
             found = LoopChannels(self._options, self._tls, on_asyncio=False)
+            found.keeper = at_the_end(found.close)
             self._trio.set(found)
         return found
 

@@ -6,9 +6,14 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-__all__ = ["Spawn", "spawner"]
+__all__ = ["Spawn", "settled", "spawner"]
 
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
+
+SETTLE = 1.0
+"""Seconds that work which was begun is given at the end of its loop."""
+
+_running: set[asyncio.Future[None]] = set()
 
 
 def spawner() -> Spawn:
@@ -18,23 +23,22 @@ def spawner() -> Spawn:
         token = trio.lowlevel.current_trio_token()
 
         def spawn_on_trio(work: Callable[[], Awaitable[None]]) -> None:
-            if trio.lowlevel.in_trio_run():
-                trio.lowlevel.spawn_system_task(work)
-                return
             try:
-                token.run_sync_soon(trio.lowlevel.spawn_system_task, work)
-            except trio.RunFinishedError:
-                # The loop is over, and its sockets with it.
+                if trio.lowlevel.in_trio_run():
+                    trio.lowlevel.spawn_system_task(work)
+                else:
+                    token.run_sync_soon(trio.lowlevel.spawn_system_task, work)
+            except RuntimeError:
+                # The loop is over, or about to be, and its sockets with it.
                 pass
 
         return spawn_on_trio
     loop = asyncio.get_running_loop()
-    running: set[asyncio.Future[None]] = set()
 
     def start(work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.ensure_future(work(), loop=loop)
-        running.add(task)
-        task.add_done_callback(running.discard)
+        _running.add(task)
+        task.add_done_callback(_running.discard)
 
     def spawn(work: Callable[[], Awaitable[None]]) -> None:
         if asyncio._get_running_loop() is loop:
@@ -43,3 +47,11 @@ def spawner() -> Spawn:
             loop.call_soon_threadsafe(start, work)
 
     return spawn
+
+
+async def settled() -> None:
+    """Wait, for a second at most, for what was begun on this asyncio loop; trio does so itself."""
+    loop = asyncio._get_running_loop()
+    begun = [task for task in _running if task.get_loop() is loop]
+    if begun:
+        await asyncio.wait(begun, timeout=SETTLE)
