@@ -169,13 +169,13 @@ class Body:
 
     def __del__(self) -> None:
         if self._connection.owns(self._exchange):
+            self._connection.abandon(self._exchange)
             warnings.warn(
                 f"a response from {self._connection.peer} was neither read to its end nor closed",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-            self._connection.abandon(self._exchange)
 
 
 class NetworkStream:

@@ -77,13 +77,13 @@ class AsyncBody:
 
     def __del__(self) -> None:
         if self._open:
+            self._channel.abandon(self._response)
             warnings.warn(
                 f"a response from {self._progress.peer} was neither read to its end nor closed",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-            self._channel.abandon(self._response)
 
 
 class SyncBody:
@@ -137,10 +137,10 @@ class SyncBody:
 
     def __del__(self) -> None:
         if self._open:
+            self.close()
             warnings.warn(
                 f"a response from {self._progress.peer} was neither read to its end nor closed",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-            self.close()
