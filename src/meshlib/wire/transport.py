@@ -178,7 +178,9 @@ def _past_the_mesh(request: Any, plan: Plan) -> str:
 def _local(out: Outgoing, reply: LocalReply) -> Any:
     parts = local_reply(reply, out)
     extensions = {EXTENSION: out.call}
-    return out.client.Response(parts.status, headers=parts.headers, content=parts.content, extensions=extensions)
+    # A stream, not content: that would leave `response.elapsed` unset for ever.
+    stream = out.client.ByteStream(parts.content)
+    return out.client.Response(parts.status, headers=parts.headers, stream=stream, extensions=extensions)
 
 
 def _async_class(client: ModuleType) -> type[Any]:
