@@ -108,7 +108,9 @@ class Caller:
         """A streamed request body of the kind the client takes."""
         return pieces if self.sync else _Pieces(pieces)
 
-    async def fails(self, kind: type[CallError], url: str = "http://reviews/", method: str = "GET", **options: Any) -> Any:
+    async def fails(
+        self, kind: type[CallError], url: str = "http://reviews/", method: str = "GET", **options: Any
+    ) -> Any:
         """The error of a call that is expected to fail in this way."""
         with pytest.raises(kind) as caught:
             await self.request(method, url, **options)

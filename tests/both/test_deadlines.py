@@ -176,9 +176,7 @@ def test_the_default_deadline_does_not_cover_the_body(world: World, monkeypatch:
     world.run(scenario)
 
 
-def test_the_default_deadline_does_not_cut_off_a_streamed_upload(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_deadline_does_not_cut_off_a_streamed_upload(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "DEFAULT_DEADLINE", 0.0001)
     reviews = world.serve("reviews", answer())
 
