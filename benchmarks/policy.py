@@ -92,11 +92,14 @@ class Empty:
 HEADERS = [(b"content-length", b"0"), (b"content-type", b"text/plain")]
 
 
+REPLY = Reply(200, b"OK", b"HTTP/1.1", HEADERS, Empty())
+
+
 class Nothing:
     """A channel that does nothing."""
 
     def send(self, request: Any, timing: Any) -> Any:
-        return Reply(200, b"OK", b"HTTP/1.1", HEADERS, Empty())
+        return REPLY
 
     def close(self) -> None:
         pass
@@ -104,7 +107,7 @@ class Nothing:
 
 class AsyncNothing(Nothing):
     async def send(self, request: Any, timing: Any) -> Any:
-        return Reply(200, b"OK", b"HTTP/1.1", HEADERS, Empty())
+        return REPLY
 
 
 class Stream(Empty, httpx.SyncByteStream, httpx.AsyncByteStream):

@@ -62,6 +62,7 @@ class Call:
         route, cluster: where it went; None until it is decided.
         cluster_headers: the header changes of the weighted destination chosen.
         attempts: so far.
+        tried: the endpoints they went to, for the next to avoid.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Call:
         "idempotent",
         "route",
         "started",
+        "tried",
         "version",
     )
 
@@ -99,6 +101,7 @@ class Call:
         self.cluster: Cluster | None = None
         self.cluster_headers: HeaderOps | None = None
         self.attempts: list[Tried] = []
+        self.tried: list[EndpointState] = []
 
     def replayable(self) -> bool:
         """Whether the body can be sent from its start."""

@@ -16,10 +16,12 @@ from meshlib.plan.route import Fault, RoutePlan
 from meshlib.policy.classify import classify
 from meshlib.policy.outcome import LocalReply
 from meshlib.policy.retry import RetryPolicy
-from meshlib.state.endpoint import EndpointState, Ticket, Verdict
+from meshlib.state.breaker import BreakerPolicy
+from meshlib.state.endpoint import ABANDONED, SUCCESS, EndpointState, Ticket
 
 __all__ = ["call_flow"]
 
+_TIMEOUT = Failure.TIMEOUT
 _TIMEOUTS = (Failure.TIMEOUT, Failure.CONNECT_TIMEOUT)
 
 Clock = Callable[[], float]
@@ -61,12 +63,11 @@ def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flo
     if retry is not None or cluster.hedge is not None:
         cluster.state.budget.credit(cluster.budget, call.started)
 
-    tried: list[EndpointState] = []
-    attempt = _attempt(route, cluster, call, 1, "first", tried, clock)
+    attempt = _attempt(route, cluster, call, 1, "first", clock)
     if cluster.hedge is None or not call.idempotent:
         outcome = yield from attempt
     else:
-        outcome = yield from _hedged(attempt, cluster.hedge, route, cluster, call, tried, clock)
+        outcome = yield from _hedged(attempt, cluster.hedge, route, cluster, call, clock)
 
     number = 1
     while not outcome.good and retry is not None:
@@ -74,30 +75,29 @@ def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flo
         if wait is None:
             break
         number += 1
-        again = _attempt(route, cluster, call, number, "retry", tried, clock)
+        again = _attempt(route, cluster, call, number, "retry", clock)
         outcome = yield from _retried(again, wait, outcome, cluster)
     return outcome
 
 
-def _attempt(
-    route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str, tried: list[EndpointState], clock: Clock
-) -> Flow:
-    """One try, if the breaker lets it through."""
-    now = clock()
-    if call.deadline is not None and now >= call.deadline:
-        return Outcome(failure=Failure.DEADLINE, sent=False)
-    policy = cluster.breaker
-    if policy is None:
-        return (yield from _try(route, cluster, call, number, kind, tried, clock, now))
+def _attempt(route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str, clock: Clock) -> Flow:
+    """One try, guarded by the cluster's breaker where it has one."""
+    if cluster.breaker is None:
+        return _try(route, cluster, call, number, kind, clock)
+    return _guarded(cluster.breaker, route, cluster, call, number, kind, clock)
 
-    # The breaker is asked before an endpoint is chosen: what it refuses must not move the balance.
+
+def _guarded(
+    policy: BreakerPolicy, route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str, clock: Clock
+) -> Flow:
+    """One try, if the breaker lets it through: it is asked first, for what it refuses must not move the balance."""
     breaker = cluster.state.breaker
-    permit = breaker.admit(policy, now)
+    permit = breaker.admit(policy, clock())
     if permit is None:
         return Outcome(failure=Failure.CIRCUIT_OPEN, sent=False)
-    verdict = Verdict.ABANDONED
+    verdict = ABANDONED
     try:
-        outcome = yield from _try(route, cluster, call, number, kind, tried, clock, now)
+        outcome = yield from _try(route, cluster, call, number, kind, clock)
         if outcome.ticket is not None:
             verdict = outcome.ticket.verdict
         return outcome
@@ -106,25 +106,19 @@ def _attempt(
         breaker.settle(policy, permit, verdict, clock())
 
 
-def _try(
-    route: RoutePlan,
-    cluster: Cluster,
-    call: Call,
-    number: int,
-    kind: str,
-    tried: list[EndpointState],
-    clock: Clock,
-    now: float,
-) -> Flow:
+def _try(route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str, clock: Clock) -> Flow:
     """One try on one endpoint, accounted for exactly once whatever happens."""
+    now = clock()
+    if _expired(call, now):
+        return Outcome(failure=Failure.DEADLINE, sent=False)
     retry = route.retry
-    endpoint = cluster.picker.pick(now, tried if retry is None or retry.avoid_tried else ())
+    endpoint = cluster.picker.pick(now, call.tried if retry is None or retry.avoid_tried else ())
     if endpoint is None:
         return Outcome(failure=Failure.NO_ENDPOINTS, sent=False)
     ticket = _begin(cluster, endpoint, now)
     if ticket is None:
         return Outcome(failure=Failure.OVERFLOW, sent=False)
-    tried.append(endpoint)
+    call.tried.append(endpoint)
 
     expires = call.deadline
     if retry is not None and retry.per_try_timeout is not None:
@@ -138,7 +132,7 @@ def _try(
         ended = clock()
         status = outcome.failure or outcome.status
         _account(cluster, ticket, outcome, ended)
-        if outcome.failure in _TIMEOUTS and call.deadline is not None and ended >= call.deadline:
+        if outcome.failure is not None and outcome.failure in _TIMEOUTS and _expired(call, ended):
             outcome.failure = Failure.DEADLINE
         return outcome
     finally:
@@ -152,11 +146,11 @@ def _account(cluster: Cluster, ticket: Ticket, outcome: Outcome, now: float) -> 
     """Judge what came back and record it with everyone it concerns."""
     # Classification comes before the latency sample: a fast 503 must not look like the best endpoint.
     verdict = classify(outcome)
-    outcome.good = verdict is Verdict.SUCCESS
+    outcome.good = verdict is SUCCESS
     outcome.ticket = ticket
     ticket.settle(verdict, now, outcome.retry_after or 0.0)
     outlier = cluster.outlier
-    if outlier is not None and (outlier.timeouts or outcome.failure is not Failure.TIMEOUT):
+    if outlier is not None and (outlier.timeouts or outcome.failure is not _TIMEOUT):
         cluster.state.outliers.observe(outlier, ticket.endpoint, cluster.picker.states, outcome.status, now)
     if cluster.hedge is not None and outcome.good:
         cluster.state.latencies.add(now - ticket.began)
@@ -213,7 +207,6 @@ def _hedged(
     route: RoutePlan,
     cluster: Cluster,
     call: Call,
-    tried: list[EndpointState],
     clock: Clock,
 ) -> Flow:
     """Run the first attempt; when it is slower than most have been, another beside it."""
@@ -235,7 +228,7 @@ def _hedged(
             return None
         if not state.budget.withdraw(cluster.budget, at):
             return None
-        return _attempt(route, cluster, call, 2, "hedge", tried, clock)
+        return _attempt(route, cluster, call, 2, "hedge", clock)
 
     # A race is of whole attempts, so that the loser's own `finally` does its accounting.
     outcome: Outcome = yield Race(first, delay, second)
@@ -253,6 +246,10 @@ def _inject(fault: Fault, call: Call, clock: Clock, random: Random) -> Generator
         reply = LocalReply(fault.abort_status, FAULT_HEADERS, FAULT_BODY)
         return Outcome(fault.abort_status, sent=False, response=reply)
     return None
+
+
+def _expired(call: Call, now: float) -> bool:
+    return call.deadline is not None and now >= call.deadline
 
 
 def _tighten(call: Call, deadline: float, explicit: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshlib.policy.outcome import Outcome
-from meshlib.state.endpoint import Verdict
+from meshlib.state.endpoint import FAILURE, REJECTED, SUCCESS, Verdict
 
 __all__ = ["classify"]
 
@@ -14,7 +14,7 @@ def classify(outcome: Outcome) -> Verdict:
     A 503 with `Retry-After` is an endpoint that is alive and says "not now": REJECTED.
     """
     if outcome.failure is not None:
-        return Verdict.FAILURE
+        return FAILURE
     if outcome.status < 500:
-        return Verdict.SUCCESS
-    return Verdict.REJECTED if outcome.status == 503 and outcome.retry_after is not None else Verdict.FAILURE
+        return SUCCESS
+    return REJECTED if outcome.status == 503 and outcome.retry_after is not None else FAILURE

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import NamedTuple
 
-from meshlib.state.endpoint import Verdict
+from meshlib.state.endpoint import ABANDONED, SUCCESS, Verdict
 from meshlib.state.window import Window
 
 __all__ = ["BreakerPolicy", "BreakerState", "CircuitBreaker"]
@@ -24,6 +24,9 @@ class BreakerState(enum.Enum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
+
+
+CLOSED, OPEN, HALF_OPEN = BreakerState
 
 
 class BreakerPolicy(NamedTuple):
@@ -78,7 +81,7 @@ class CircuitBreaker:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.state = BreakerState.CLOSED
+        self.state = CLOSED
         self.on_change: Callable[[CircuitBreaker, BreakerState, BreakerState], None] | None = None
         self.on_result: Callable[[bool], None] | None = None
         self.refused = 0
@@ -106,17 +109,17 @@ class CircuitBreaker:
         Returns:
             A permit to hand to `settle`, or None when the breaker refuses.
         """
-        if self.state is BreakerState.CLOSED:
+        if self.state is CLOSED:
             return self._generation
         changed = False
         with self._lock:
-            if self.state is BreakerState.OPEN and now >= self._reopens_at:
-                self._become(BreakerState.HALF_OPEN)
+            if self.state is OPEN and now >= self._reopens_at:
+                self._become(HALF_OPEN)
                 changed = True
             permit: int | None = self._generation
-            if self.state is BreakerState.OPEN:
+            if self.state is OPEN:
                 permit = None
-            elif self.state is BreakerState.HALF_OPEN:
+            elif self.state is HALF_OPEN:
                 if self._probes_out + self._probes_good >= policy.half_open_calls:
                     permit = None
                 else:
@@ -124,7 +127,7 @@ class CircuitBreaker:
             if permit is None:
                 self.refused += 1
         if changed:
-            self._tell(BreakerState.OPEN)
+            self._tell(OPEN)
         return permit
 
     def settle(self, policy: BreakerPolicy, permit: int, verdict: Verdict, now: float) -> None:
@@ -133,13 +136,13 @@ class CircuitBreaker:
             before = self.state
             if permit != self._generation:
                 return
-            if before is BreakerState.HALF_OPEN:
+            if before is HALF_OPEN:
                 self._settle_probe(policy, verdict, now)
-            elif verdict is not Verdict.ABANDONED:
-                self._settle_closed(policy, verdict is Verdict.SUCCESS, now)
+            elif verdict is not ABANDONED:
+                self._settle_closed(policy, verdict is SUCCESS, now)
             after = self.state
-        if self.on_result is not None and verdict is not Verdict.ABANDONED:
-            self.on_result(verdict is Verdict.SUCCESS)
+        if self.on_result is not None and verdict is not ABANDONED:
+            self.on_result(verdict is SUCCESS)
         if after is not before:
             self._tell(before)
 
@@ -172,17 +175,17 @@ class CircuitBreaker:
         by_streak = policy.consecutive_failures is not None and self._streak >= policy.consecutive_failures
         if by_share or by_streak:
             self._open_for = policy.open_for
-            self._become(BreakerState.OPEN, now + self._open_for)
+            self._become(OPEN, now + self._open_for)
 
     def _settle_probe(self, policy: BreakerPolicy, verdict: Verdict, now: float) -> None:
         self._probes_out -= 1
-        if verdict is Verdict.SUCCESS:
+        if verdict is SUCCESS:
             self._probes_good += 1
             if self._probes_good >= policy.half_open_calls:
-                self._become(BreakerState.CLOSED)
-        elif verdict is not Verdict.ABANDONED:
+                self._become(CLOSED)
+        elif verdict is not ABANDONED:
             self._open_for = min(max(self._open_for, policy.open_for) * 2.0, policy.max_open_for)
-            self._become(BreakerState.OPEN, now + self._open_for)
+            self._become(OPEN, now + self._open_for)
 
     def _become(self, state: BreakerState, reopens_at: float = 0.0) -> None:
         self.state = state

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import enum
-import math
+from math import exp
 from threading import Lock
 
-__all__ = ["EWMA_DECAY", "EWMA_SEED", "EndpointState", "Limit", "Ticket", "Verdict"]
+__all__ = [
+    "ABANDONED",
+    "EWMA_DECAY",
+    "EWMA_SEED",
+    "FAILURE",
+    "REJECTED",
+    "SUCCESS",
+    "EndpointState",
+    "Limit",
+    "Ticket",
+    "Verdict",
+]
 
 EWMA_DECAY = 10.0
 """Seconds in which an old latency loses 63 % of its say (τ of Finagle's PeakEwma)."""
@@ -29,6 +40,10 @@ class Verdict(enum.Enum):
     """The endpoint said no for want of capacity; it is alive."""
     ABANDONED = "abandoned"
     """Cancelled by the caller: neither good nor bad."""
+
+
+SUCCESS, FAILURE, REJECTED, ABANDONED = Verdict
+"""For the path of a call: on CPython 3.11 a member of an enum costs seven times a global to look up."""
 
 
 class EndpointState:
@@ -88,12 +103,12 @@ class EndpointState:
     def latency(self, now: float) -> float:
         """The peak-sensitive moving average of the latency, in seconds, faded to `now`."""
         idle = now - self._stamp
-        return self._cost * math.exp(-idle / EWMA_DECAY) if idle > 0 else self._cost
+        return self._cost * exp(-idle / EWMA_DECAY) if idle > 0 else self._cost
 
     def _observe(self, seconds: float, now: float) -> None:
         """Jump to a latency above the average, drift towards one below (Finagle's PeakEwma)."""
         elapsed = now - self._stamp
-        weight = math.exp(-elapsed / EWMA_DECAY) if elapsed > 0 else 1.0
+        weight = exp(-elapsed / EWMA_DECAY) if elapsed > 0 else 1.0
         self._cost = seconds if seconds > self._cost else self._cost * weight + seconds * (1.0 - weight)
         self._stamp = now
 
@@ -109,7 +124,7 @@ class Ticket:
     def __init__(self, endpoint: EndpointState, began: float) -> None:
         self.endpoint = endpoint
         self.began = began
-        self.verdict = Verdict.ABANDONED
+        self.verdict = ABANDONED
         self.settled = False
         self.released = False
         self._counted: Limit | None = None
@@ -132,9 +147,9 @@ class Ticket:
                 return
             self.settled = True
             self.verdict = verdict
-            if verdict is Verdict.SUCCESS:
+            if verdict is SUCCESS:
                 endpoint._observe(now - self.began, now)
-            elif verdict is not Verdict.ABANDONED:
+            elif verdict is not ABANDONED:
                 endpoint._observe(min(max(penalty, FAILURE_PENALTY), PENALTY_CAP), now)
 
     def release(self) -> None:

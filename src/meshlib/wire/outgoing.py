@@ -17,7 +17,7 @@ from meshlib.call.call import Body, Call
 from meshlib.call.effects import Failure, LocalReply, Outcome, Send
 from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited
 from meshlib.plan.plan import Plan
-from meshlib.plan.route import HeaderOps, Rewrite, RoutePlan
+from meshlib.plan.route import Rewrite, RoutePlan
 from meshlib.policy.match import HeadView
 from meshlib.policy.retry import IDEMPOTENT_METHODS
 from meshlib.wire.message import Request, RequestBody, Timing
@@ -116,21 +116,20 @@ class Outgoing:
 
     def response_headers(self, headers: RawHeaders) -> RawHeaders:
         """The response's headers, changed as the route asks."""
-        for ops in self._operations():
+        for ops in (self.route.headers, self.call.cluster_headers):
             if ops is not None and ops.response is not None:
                 headers = ops.response.apply(headers)
         return headers
 
-    def _operations(self) -> tuple[HeaderOps | None, ...]:
-        return (self.route.headers, self.call.cluster_headers)
-
     def _common_headers(self) -> RawHeaders:
         headers: RawHeaders = self.head.raw_headers
-        if any(len(name) in OUR_LENGTHS and name.lower() in OURS for name, _ in headers):
-            headers = [pair for pair in headers if pair[0].lower() not in OURS]
+        for name, _ in headers:
+            if len(name) in OUR_LENGTHS and name.lower() in OURS:
+                headers = [pair for pair in headers if pair[0].lower() not in OURS]
+                break
         if self._inherited.trace and PASSED_ON.isdisjoint(name.lower() for name, _ in headers):
             headers = [*headers, *self._inherited.trace]
-        for ops in self._operations():
+        for ops in (self.route.headers, self.call.cluster_headers):
             if ops is not None and ops.request is not None:
                 headers = ops.request.apply(headers)
         rewrite = self._rewrite()
