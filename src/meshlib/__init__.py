@@ -11,6 +11,9 @@ Names are imported when they are first used, so that `import meshlib` costs next
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,3 +86,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _warn_of_the_namesake() -> None:
+    """Warn when the 3-D geometry library of the same name is installed: both own `meshlib/__init__.py`."""
+    for place in sys.path:
+        if os.path.exists(os.path.join(place, "meshlib", "mrmeshpy.pyi")):
+            warnings.warn(
+                f"the distribution meshlib-core (3-D geometry) in {place} has a package named meshlib as well, and one "
+                "overwrites the other: keep servicemesh and meshlib-core in environments of their own",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+_warn_of_the_namesake()

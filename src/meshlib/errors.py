@@ -107,7 +107,7 @@ class Attempt(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What is known of a call: the same record on errors and on `response.extensions["meshlib"]`.
+    """What is known of a call: on errors as `evidence`, of a response as `extensions["meshlib"].evidence(now)`.
 
     Attributes:
         host: the logical host that was asked for.
