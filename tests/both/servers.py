@@ -73,12 +73,14 @@ class Web:
         seen: every request, in order.
         refused: TLS handshakes that failed.
         ended: connections that are over.
+        keeps_bodies: without it the bodies of requests are read and thrown away.
     """
 
     def __init__(self, handler: Handler | bytes, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Seen] = []
         self.refused = 0
         self.ended = 0
+        self.keeps_bodies = True
         self._handler = handler
         self._tls = tls
         self._lock = threading.Lock()
@@ -137,10 +139,8 @@ class Web:
         first, *lines = head.decode("latin-1").split("\r\n")
         method, target, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if "transfer-encoding" in headers:
-            body = b"".join(_chunks(peer))
-        else:
-            body = peer.exactly(int(headers.get("content-length", "0")))
+        coming = _chunks(peer) if "transfer-encoding" in headers else _pieces(peer, headers)
+        body = b"".join(piece for piece in coming if self.keeps_bodies)
         with self._lock:
             seen = Seen(peer, len(self.seen) + 1, method, target, headers, body)
             self.seen.append(seen)
@@ -152,3 +152,10 @@ def _chunks(peer: Peer) -> Iterator[bytes]:
         yield peer.exactly(size)
         peer.exactly(2)
     peer.exactly(2)
+
+
+def _pieces(peer: Peer, headers: dict[str, str]) -> Iterator[bytes]:
+    left = int(headers.get("content-length", "0"))
+    while left and (piece := peer.exactly(min(left, 65536))):
+        left -= len(piece)
+        yield piece
