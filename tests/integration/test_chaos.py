@@ -225,7 +225,7 @@ def test_a_change_of_configuration_under_load_fails_nothing_and_is_in_force_ever
         for number in range(SWAPS):
             balancer = ("LEAST_REQUEST", "ROUND_ROBIN", "RANDOM")[number % 3]
             fleet.apply(split(100 - number, number, attempts=1 + number % 3, balancer=balancer))
-            time.sleep(0.02)
+            time.sleep(0.05)  # several changes to each look of a registry's readers
         fleet.apply(split(0, 100))
         return time.monotonic(), fleet.version()
 

@@ -116,6 +116,17 @@ def unreachable(database: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def unreadable(database: Path) -> Iterator[None]:
+    directory = database.parent
+    mode = directory.stat().st_mode
+    directory.chmod(0)
+    try:
+        yield
+    finally:
+        directory.chmod(mode)
+
+
+@contextlib.contextmanager
 def locked(database: Path) -> Iterator[None]:
     locker = Worker("locker", str(database))
     assert locker.line() == "locked"
@@ -161,7 +172,13 @@ def through_trouble(fleet: Fleet, trouble: Callable[[], contextlib.AbstractConte
     return asyncio.run(loaded())
 
 
-@pytest.mark.parametrize("trouble", [deleted, rubbish, emptied, unreachable, locked])
+FOR_ANYBODY_BUT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read whatever it likes")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [deleted, rubbish, emptied, unreachable, pytest.param(unreadable, marks=FOR_ANYBODY_BUT_ROOT), locked],
+)
 def test_trouble_of_the_registry_fails_no_call_is_seen_and_heals_by_itself(
     fleet: Fleet, database: Path, trouble: Trouble, caplog: pytest.LogCaptureFixture
 ) -> None:
