@@ -112,8 +112,8 @@ def test_a_failed_call_raises_an_error_of_the_mesh_that_is_the_clients_own_too(w
 
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES.keys())
-def test_an_error_survives_pickling_with_its_evidence(world: World, trouble: Trouble) -> None:
-    trouble.arrange(world)
+def test_an_error_survives_pickling_with_its_evidence(sync_world: World, trouble: Trouble) -> None:
+    trouble.arrange(sync_world)
 
     async def scenario(client: Caller) -> None:
         error = await client.fails(trouble.kind)
@@ -121,7 +121,7 @@ def test_an_error_survives_pickling_with_its_evidence(world: World, trouble: Tro
         assert type(again) is type(error)
         assert (str(again), again.evidence) == (str(error), error.evidence)
 
-    world.run(scenario)
+    sync_world.run(scenario)
 
 
 def test_an_error_says_what_was_tried_where_and_under_which_configuration(world: World) -> None:
