@@ -294,6 +294,20 @@ def test_a_response_of_an_instance_that_has_gone_is_read_to_its_end(world: World
     world.run(scenario)
 
 
+def test_connections_made_under_other_limits_are_closed(world: World) -> None:
+    reviews = world.serve("reviews", answer())
+
+    async def scenario(client: Caller) -> None:
+        await client.get("http://reviews/")
+        before = world.mesh.plan
+        world.traffic("connectionPool: {http: {idleTimeout: 7s}}")
+        await client.eventually(lambda: world.mesh.plan is not before)
+        await client.get("http://reviews/")
+        await client.eventually(lambda: (reviews.connections, reviews.ended) == (2, 1))
+
+    world.run(scenario)
+
+
 def test_a_scope_of_the_callers_own_bounds_a_call(async_world: World) -> None:
     async_world.serve("reviews", never)
 

@@ -82,8 +82,12 @@ class ChannelSet(Generic[ChannelT]):
         """Take note of the plan in force; to be called when it is another than before."""
         with self._lock:
             self._plan = plan
-            used = {(state.host, state.port) for cluster in plan.clusters.values() for state in cluster.endpoints}
-            retired = [key for key in self._channels if key[:2] not in used]
+            used = {
+                (state.host, state.port, cluster.limits.idle_timeout, cluster.limits.requests_per_connection)
+                for cluster in plan.clusters.values()
+                for state in cluster.endpoints
+            }
+            retired = [key for key in self._channels if (*key[:2], *key[3:]) not in used]
             gone = [self._channels.pop(key) for key in retired]
         for channel in gone:
             channel.close()
