@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import meshlib
 from tests.both.conftest import Caller, World
 from tests.both.servers import Seen, answer, in_turn
 
@@ -219,3 +220,18 @@ def test_a_request_that_cannot_be_written_is_the_callers_mistake(world: World, f
             await client.post("http://reviews/", **options)
 
     world.run(scenario)
+
+
+def test_the_clients_of_meshlib_live_in_the_mesh(world: World) -> None:
+    world.serve("reviews", answer(b"four stars"))
+    world.mesh.open()
+
+    async def main() -> None:
+        if world.sync:
+            with meshlib.Client(mesh=world.mesh, headers={"x-note": "1"}) as client:
+                assert client.get("http://reviews/").text == "four stars"
+        else:
+            async with meshlib.AsyncClient(mesh=world.mesh, http2=True) as client:
+                assert (await client.get("http://reviews/")).text == "four stars"
+
+    world.run_plain(main)
