@@ -108,14 +108,14 @@ def load_through(fleet: Fleet, trouble: Callable[[Instance], None]) -> tuple[lis
     return asyncio.run(loaded())
 
 
-def report(records: list[Record], record_property: Callable[[str, object], None]) -> None:
+def report(records: list[Record]) -> None:
+    """Leave the numbers in the captured output."""
     failed = failures(records)
     for name, value in (
         ("calls", len(records)),
         ("failed", len(failed)),
         ("attempts a call", round(attempts_per_call(records), 3)),
     ):
-        record_property(name, value)
         print(f"{name}: {value}")
     for record in failed[:5]:
         print(record.status, record.error, record.attempts)
@@ -123,23 +123,21 @@ def report(records: list[Record], record_property: Callable[[str, object], None]
 
 @pytest.mark.parametrize("trouble", [killed, answers_503, resets_on_accept, resets_on_request])
 def test_the_caller_does_not_notice_one_instance_of_three_in_trouble(
-    fleet: Fleet, trouble: Callable[[Instance], None], record_property: Callable[[str, object], None]
+    fleet: Fleet, trouble: Callable[[Instance], None]
 ) -> None:
     fleet.start("v1", "v1", "v1")
     fleet.apply(DOCUMENTS)
     records, _ = load_through(fleet, trouble)
-    report(records, record_property)
+    report(records)
     assert not failures(records)
     assert attempts_per_call(records) <= 1.2
 
 
-def test_one_instance_of_three_that_hangs_costs_no_call_more_than_one_try(
-    fleet: Fleet, record_property: Callable[[str, object], None]
-) -> None:
+def test_one_instance_of_three_that_hangs_costs_no_call_more_than_one_try(fleet: Fleet) -> None:
     fleet.start("v1", "v1", "v1")
     fleet.apply(DOCUMENTS)
     records, at = load_through(fleet, stopped)
-    report(records, record_property)
+    report(records)
     in_flight = [record for record in records if record.began <= at <= record.ended]
     assert len(failures(records)) <= len(in_flight)
     hung = [attempt for record in records for attempt in record.attempts if attempt.outcome == Failure.TIMEOUT]
@@ -149,12 +147,10 @@ def test_one_instance_of_three_that_hangs_costs_no_call_more_than_one_try(
 
 
 @pytest.mark.parametrize("trouble", [killed, answers_503, resets_on_request])
-def test_nobody_has_to_configure_anything_for_that(
-    fleet: Fleet, trouble: Callable[[Instance], None], record_property: Callable[[str, object], None]
-) -> None:
+def test_nobody_has_to_configure_anything_for_that(fleet: Fleet, trouble: Callable[[Instance], None]) -> None:
     fleet.start("v1", "v1", "v1")
     records, _ = load_through(fleet, trouble)
-    report(records, record_property)
+    report(records)
     assert not failures(records)
 
 
@@ -188,33 +184,34 @@ def split(v1: int, v2: int, attempts: int = 2, balancer: str = "LEAST_REQUEST") 
     return SPLIT.format(v1=v1, v2=v2, attempts=attempts, balancer=balancer)
 
 
-def test_a_split_of_90_to_10_is_kept_over_ten_thousand_calls(
-    fleet: Fleet, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_split_of_90_to_10_is_kept_over_ten_thousand_calls(fleet: Fleet) -> None:
     fleet.start("v1", "v2")
     fleet.apply(split(90, 10))
 
-    async def scenario() -> Counter[str]:
+    async def sample() -> int:
         with fleet.mesh() as mesh:
             async with httpx.AsyncClient(transport=mesh.async_transport()) as client:
 
                 async def lane() -> Counter[str]:
                     return Counter([(await call(client)).body for _ in range(CALLS // LANES)])
 
-                counts = await asyncio.gather(*(lane() for _ in range(LANES)))
-            return sum(counts, Counter())
+                counts = sum(await asyncio.gather(*(lane() for _ in range(LANES))), Counter[str]())
+        assert counts["v1"] + counts["v2"] == CALLS
+        print("of", CALLS, "calls to v2:", counts["v2"])
+        return counts["v2"]
 
-    counts = asyncio.run(scenario())
-    record_property("v2", counts["v2"])
-    assert counts["v1"] + counts["v2"] == CALLS
-    assert abs(counts["v2"] - CALLS * 0.1) <= 3 * math.sqrt(CALLS * 0.1 * 0.9)
+    def kept() -> bool:
+        return abs(asyncio.run(sample()) - CALLS * 0.1) <= 3 * math.sqrt(CALLS * 0.1 * 0.9)
+
+    # Chance alone leads beyond 3σ once in 370 samples, but twice in a row only once in 140 000.
+    assert kept() or kept()
 
 
 SWAPS = 60
 
 
 def test_a_change_of_configuration_under_load_fails_nothing_and_is_in_force_everywhere_within_a_second(
-    fleet: Fleet, record_property: Callable[[str, object], None]
+    fleet: Fleet,
 ) -> None:
     fleet.start("v1", "v2")
     fleet.apply(split(100, 0))
@@ -242,8 +239,8 @@ def test_a_change_of_configuration_under_load_fails_nothing_and_is_in_force_ever
         in_force = seen.when(version) - applied
     finally:
         observer.end()
-    report(records, record_property)
-    record_property("seconds until a change is in force", round(in_force, 3))
+    report(records)
+    print("seconds until a change is in force:", round(in_force, 3))
 
     assert not failures(records)
     assert len(seen.versions) > SWAPS / 10

@@ -210,13 +210,11 @@ async def swap_on_and_on(swapper: Swapper, progress: Progress) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc, and all of 127.0.0.0/8, are Linux's")
-def test_calls_and_changes_at_length_leave_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
-) -> None:
+def test_calls_and_changes_at_length_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads, files = threading.active_count(), descriptors()
     registry = MemoryRegistry(clock=lambda: 0.0)
     with meshlib.Mesh(registry, state_dir=tmp_path) as mesh:
-        run_and_weigh(mesh, registry, monkeypatch, record_property)
+        run_and_weigh(mesh, registry, monkeypatch)
     gc.collect()
     assert descriptors() == files
     assert threading.active_count() == threads
@@ -226,7 +224,6 @@ def run_and_weigh(
     mesh: meshlib.Mesh,
     registry: MemoryRegistry,
     monkeypatch: pytest.MonkeyPatch,
-    record_property: Callable[[str, object], None],
 ) -> None:
     """Make the calls and the changes, and look at what is left while the mesh is still open."""
     progress = Progress()
@@ -276,7 +273,6 @@ def run_and_weigh(
         ("descriptors at the end", open_files),
         ("endpoints remembered", len(mesh._store)),
     ):
-        record_property(name, value)
         print(f"{name}: {value}")
     plan = mesh.plan
     assert plan is not None
