@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest import mock
 
 import httpx
 
@@ -19,6 +19,7 @@ from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance
 from meshlib.resources import Source, load
 from meshlib.state.store import StateStore
+from meshlib.wire.channels import LoopChannels, SyncChannels
 from meshlib.wire.message import Reply
 from meshlib.wire.transport import Options, transports
 
@@ -98,6 +99,9 @@ REPLY = Reply(200, b"OK", b"HTTP/1.1", HEADERS, Empty())
 class Nothing:
     """A channel that does nothing."""
 
+    def __init__(self, *_where: object, **_bounds: object) -> None:
+        pass
+
     def send(self, request: Any, timing: Any) -> Any:
         return REPLY
 
@@ -168,25 +172,20 @@ def async_turn(transport: httpx.AsyncBaseTransport) -> float:
 def run(rounds: int) -> None:
     view = View(plan())
     made = transports(httpx)
-    meshed = made.sync(view, Options())
-    meshed._channels._make = lambda endpoint, out: Nothing()
-    ameshed = made.asynchronous(view, Options())
-
-    def async_meshed() -> float:
-        return async_turn(ameshed)
-
-    from meshlib.wire.channels import LoopChannels
-
-    LoopChannels._open = lambda self, endpoint, out: AsyncNothing()  # type: ignore[method-assign, assignment]
-    results = interleave(
-        rounds,
-        {
-            "sync, nothing": lambda: sync_turn(Bare()),
-            "sync, meshed": lambda: sync_turn(meshed),
-            "async, nothing": lambda: async_turn(AsyncBare()),
-            "async, meshed": async_meshed,
-        },
-    )
+    meshed, ameshed = made.sync(view, Options()), made.asynchronous(view, Options())
+    with (
+        mock.patch.object(SyncChannels, "_plain_class", return_value=Nothing),
+        mock.patch.object(LoopChannels, "_plain_class", return_value=AsyncNothing),
+    ):
+        results = interleave(
+            rounds,
+            {
+                "sync, nothing": lambda: sync_turn(Bare()),
+                "sync, meshed": lambda: sync_turn(meshed),
+                "async, nothing": lambda: async_turn(AsyncBare()),
+                "async, meshed": lambda: async_turn(ameshed),
+            },
+        )
     for name, values in results.items():
         print(f"  {name:28} {spread(values)} µs")
     for kind in ("sync", "async"):
@@ -196,8 +195,3 @@ def run(rounds: int) -> None:
         ]
         median = statistics.median(beyond)
         print(f"  policy pass, {kind:15} {spread(beyond)} µs   {'within' if median <= 15 else 'ABOVE'} 15 µs")
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory():
-        run(5)

@@ -9,6 +9,7 @@ The middleware sets it, the transports read it, and a caller may tighten the dea
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -57,8 +58,8 @@ def deadline(seconds: float) -> Iterator[None]:
         ...     remaining() <= 0.5
         True
     """
-    if not seconds > 0:
-        raise ValueError(f"deadline is {seconds!r} seconds; a number above 0 is expected")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"deadline is {seconds!r} seconds; a finite number above 0 is expected")
     inherited = INHERITED.get()
     ends = time.monotonic() + seconds
     if inherited.deadline is not None:

@@ -27,7 +27,7 @@ import sys
 import types
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from meshlib.resources import Problem
@@ -141,10 +141,12 @@ class CallError(MeshError):
     Attributes:
         reason: a short code, Envoy's response flag where there is one.
         evidence: host, route, cluster, every attempt, configuration version.
+        request: the client's request, where its own exceptions have it.
     """
 
     reason: ClassVar[str] = "-"
     client_bases: ClassVar[tuple[str, ...]] = ("ConnectError",)
+    request: Any
 
     def __init__(self, message: str, evidence: Evidence) -> None:
         self.evidence = evidence

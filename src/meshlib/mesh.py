@@ -118,7 +118,8 @@ class Mesh:
         self._snapshot: Snapshot | None = None
         self._store = StateStore()
         self._agent: Agent | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._session = object()  # another one with each closing: what comes late from the agent before is passed over
         self._served: tuple[str, int] | None = None
         _meshes.add(self)
 
@@ -145,17 +146,18 @@ class Mesh:
         """`ready` without blocking the event loop."""
         import anyio.to_thread
 
-        return await anyio.to_thread.run_sync(self.ready)
+        return await anyio.to_thread.run_sync(self.ready, abandon_on_cancel=True)
 
     def _started(self) -> Agent:
         with self._lock:
             if self._agent is None:
+                publish = functools.partial(self._publish, self._session)
                 if self._snapshot is not None:
-                    self._publish(self._snapshot)
+                    publish(self._snapshot)
                 settings = self.settings
                 last_good = LastGood(settings.state_dir, settings.registry, settings.namespace)
                 self._agent = Agent(
-                    self._make_registry, self._publish, last_good, strict=self._strict, chores=[self._bridge.run]
+                    self._make_registry, publish, last_good, strict=self._strict, chores=[self._bridge.run]
                 )
                 if self._served is not None:
                     self._announce(self._agent, *self._served)
@@ -168,26 +170,29 @@ class Mesh:
     def _allow_any(self) -> bool:
         return self.settings.outbound == "allow-any"
 
-    def _publish(self, snapshot: Snapshot) -> None:
-        now = time.monotonic()
-        namespace = self.settings.namespace
-        plan = compile_plan(
-            snapshot,
-            namespace,
-            self._store,
-            now,
-            random.random,
-            allow_any=self._allow_any,
-            strategy=self._strategy,
-        )
-        self._bridge.attach(plan)
-        self._snapshot = snapshot
-        self.plan = plan
+    def _publish(self, session: object, snapshot: Snapshot) -> None:
+        # The lock keeps the store to one writer at a time, and closing from being undone by a plan on its way.
+        with self._lock:
+            if session is not self._session:
+                return
+            plan = compile_plan(
+                snapshot,
+                self.settings.namespace,
+                self._store,
+                time.monotonic(),
+                random.random,
+                allow_any=self._allow_any,
+                strategy=self._strategy,
+            )
+            self._bridge.attach(plan)
+            self._snapshot = snapshot
+            self.plan = plan
 
     def close(self) -> None:
         """Withdraw, stop the agent, forget the plan. Using the mesh again opens it again."""
         with self._lock:
             agent, self._agent = self._agent, None
+            self._session = object()
             self.plan = self._snapshot = None
             self._served = None
         if agent is not None:
@@ -228,8 +233,8 @@ class Mesh:
             raise SettingsError("MESHLIB_SERVICE is not set: a service needs a name to be registered by")
         if found is None:
             raise SettingsError("MESHLIB_ADDRESS is not set, and no address was given to register")
-        agent = self._started()
         with self._lock:
+            agent = self._started()
             if self._served == found:
                 return  # two middleware around one application
             self._served = found
@@ -305,7 +310,7 @@ class Mesh:
 
     def _after_fork(self) -> None:
         """In a child: the agent's thread is gone, its locks may be held, and what is in flight is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._agent = None
         self._served = None
         self._store = StateStore()

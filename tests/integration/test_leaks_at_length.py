@@ -230,8 +230,8 @@ def run_and_weigh(
     files = descriptors()
     faked_transport: Any = mesh.async_transport()
 
-    def open_nothing(channels: LoopChannels, endpoint: Any, out: Any) -> Any:
-        return Nothing() if channels._options is faked_transport._channels._options else opened(channels, endpoint, out)
+    def open_nothing(channels: LoopChannels, *call: Any) -> Any:
+        return Nothing() if channels._options is faked_transport._channels._options else opened(channels, *call)
 
     opened = LoopChannels._open
     monkeypatch.setattr(LoopChannels, "_open", open_nothing)

@@ -166,4 +166,7 @@ class Agent:
             self._thread.submit(end()).result(timeout)
         except TimeoutError:
             log.warning("the agent didn't end within %.1f s; its registrations will expire", timeout)
-        self._thread.stop(timeout)
+        except Exception:
+            log.exception("the agent didn't end in good order; what is still registered will expire")
+        finally:
+            self._thread.stop(timeout)

@@ -115,13 +115,16 @@ class Configuration:
         if seen is None:
             return None
         instances, again = self._plausible(seen.instances, now)
-        version = seen.version if self.invalid is None else f"{seen.version}+old-documents"
+        old_documents = self.invalid is not None and isinstance(self.invalid.error, InvalidDocuments)
+        version = f"{seen.version}+old-documents" if old_documents else seen.version
         try:
             self._publish(Snapshot(instances, self._resources, version))
         except Exception as error:
             log.exception("the configuration %s can't be compiled, the old one stays in force", version)
-            self.invalid = Trouble(error, now)
+            self.invalid = self.invalid or Trouble(error, now)
             return again
+        if not old_documents:
+            self.invalid = None
         self.changed_at = now
         self.update = Update(instances, self._good_sources, version)
         return again

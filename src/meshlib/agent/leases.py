@@ -64,7 +64,7 @@ class Registration:
     async def _persist(self, act: Callable[[], Awaitable[T]], longest: float) -> T:
         """Do `act` until the registry lets us; tenacity paces what goes wrong, and costs nothing when nothing does."""
         try:
-            done = await act()
+            done = await self._act(act)
         except RegistryError as error:
             self._failed(error)
             done = await self._insist(act, longest)
@@ -73,12 +73,21 @@ class Registration:
             self.error = None
         return done
 
+    async def _act(self, act: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await act()
+        except RegistryError:
+            raise
+        except Exception as error:
+            # What nobody foresaw must not end the renewals unseen: the entry would expire while we serve.
+            raise RegistryError(self._registry.url, f"failed: {error!r}") from error
+
     async def _insist(self, act: Callable[[], Awaitable[T]], longest: float) -> T:
         import tenacity  # 70 ms to import, and needed only when the registry is away
 
         async def again() -> T:
             try:
-                return await act()
+                return await self._act(act)
             except RegistryError as error:
                 self._failed(error)
                 raise

@@ -71,7 +71,13 @@ def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flo
 
     number = 1
     while not outcome.good and retry is not None:
-        wait = _next_try(retry, cluster, call, number, outcome, clock(), random)
+        try:
+            wait = _next_try(retry, cluster, call, number, outcome, clock(), random)
+        except BaseException:
+            # A strategy of the user's own failed, and nobody gets this outcome's response.
+            if outcome.ticket is not None:
+                outcome.ticket.release()
+            raise
         if wait is None:
             break
         number += 1

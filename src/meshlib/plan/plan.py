@@ -54,9 +54,8 @@ class Plan:
         """
         found = self.hosts.get(name)
         if found is None:
-            if not self.wildcards:
-                return None
-            found = next((host for suffix, host in self.wildcards if name.endswith(suffix)), None)
+            name = name.removesuffix(".")  # the absolute form of the same name
+            found = self.hosts.get(name) or next((host for suffix, host in self.wildcards if name.endswith(suffix)), None)
             if found is None:
                 return None
         if found.ports is not None:
@@ -65,4 +64,4 @@ class Plan:
 
     def passes(self, name: str) -> bool:
         """Whether calls to a host the mesh doesn't know (lower case, without the port) pass through."""
-        return self.allow_any or name.endswith(self.passing)
+        return self.allow_any or name.removesuffix(".").endswith(self.passing)

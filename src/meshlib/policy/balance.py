@@ -185,9 +185,16 @@ class LeastRequest(Picker):
         return state.active / self.weights[state]
 
     def _choose(self, now: float) -> EndpointState:
-        first, second = self._draw_two()
-        if self._even:
+        usable = self._usable
+        count = len(usable)
+        if self._even and count > 1:
+            # The default balancer, inlined: this is called for every attempt there is.
+            random = self._random
+            one = int(random() * count)
+            other = int(random() * (count - 1))
+            first, second = usable[one], usable[other + (other >= one)]
             return first if first.active <= second.active else second
+        first, second = self._draw_two()
         return first if self.cost(first, now) <= self.cost(second, now) else second
 
 

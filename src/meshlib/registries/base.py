@@ -59,7 +59,7 @@ MAX_LABELS = 64
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]-]{0,261}")
-_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:%-]{0,252}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{0,253}")
 
 

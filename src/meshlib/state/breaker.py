@@ -109,14 +109,15 @@ class CircuitBreaker:
         Returns:
             A permit to hand to `settle`, or None when the breaker refuses.
         """
+        permit: int | None = self._generation  # before the state: a change in between makes it one that counts for nothing
         if self.state is CLOSED:
-            return self._generation
+            return permit
         changed = False
         with self._lock:
             if self.state is OPEN and now >= self._reopens_at:
                 self._become(HALF_OPEN)
                 changed = True
-            permit: int | None = self._generation
+            permit = self._generation
             if self.state is OPEN:
                 permit = None
             elif self.state is HALF_OPEN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from math import exp
-from threading import Lock
+from threading import RLock
 
 __all__ = [
     "ABANDONED",
@@ -78,7 +78,7 @@ class EndpointState:
         self.host = host
         self.port = port
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.lock = Lock()
+        self.lock = RLock()  # reentrant: a forgotten response may be collected, and release its ticket, while we hold it
         self.active = 0
         self.begun = 0
         self.ejected_until = 0.0
@@ -154,6 +154,8 @@ class Ticket:
 
     def release(self) -> None:
         """End the attempt: the endpoint has one less in flight."""
+        if self.released:
+            return
         endpoint = self.endpoint
         with endpoint.lock:
             if self.released:
@@ -171,7 +173,7 @@ class Limit:
     __slots__ = ("_lock", "inside")
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # as an endpoint's
         self.inside = 0
 
     def enter(self, most: float) -> bool:

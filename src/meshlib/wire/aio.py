@@ -38,7 +38,7 @@ async def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) 
     except TimeoutError as exc:
         # The kernel's own ETIMEDOUT is a TimeoutError too.
         raise WireError(Failure.CONNECT_TIMEOUT, f"{host}:{port}: no connection within the time for it") from exc
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # the latter for what is no host name: an empty label, one too long
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
 
 

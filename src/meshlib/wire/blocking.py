@@ -24,6 +24,9 @@ __all__ = ["Connection", "SyncChannel", "connect"]
 
 ResultT = TypeVar("ResultT")
 
+LONGEST_POLL = 2**31 - 1
+"""Milliseconds, 24 days: what poll(2) can be told."""
+
 
 def wait(flow: Generator[tuple[socket.socket, int, float | None], int, ResultT]) -> ResultT:
     """Run a generator of `sockets`, waiting where it waits."""
@@ -32,7 +35,9 @@ def wait(flow: Generator[tuple[socket.socket, int, float | None], int, ResultT])
         while True:
             poll = select.poll()
             poll.register(sock, events)
-            ready = poll.poll(None if deadline is None else math.ceil(seconds_until(deadline) * 1000))
+            ready = poll.poll(
+                None if deadline is None else math.ceil(min(seconds_until(deadline) * 1000, LONGEST_POLL))
+            )
             sock, events, deadline = flow.send(ready[0][1] if ready else 0)
     except StopIteration as end:
         result: ResultT = end.value
@@ -53,7 +58,7 @@ def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) -> Con
         if addresses is None:
             addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         sock = wait(dial(host, port, addresses, deadline))
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
     return Connection(sock, f"{host}:{port}", pool)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import functools
 import sys
@@ -52,21 +53,23 @@ class SyncChannel(Channel, Protocol):
 
 
 ChannelT = TypeVar("ChannelT", bound=Channel)
-Make = Callable[[EndpointState, "Outgoing"], ChannelT]
 
 
-class ChannelSet(Generic[ChannelT]):
+class ChannelSet(abc.ABC, Generic[ChannelT]):
     """Channels by endpoint (and by what else a connection depends on); those of retired endpoints are closed.
 
     Args:
-        make: makes the channel for an endpoint and a call.
+        options: of the transport.
+        tls: the context for `https://` hosts.
     """
 
-    __slots__ = ("__weakref__", "_channels", "_lock", "_make", "_plan")
+    __slots__ = ("__weakref__", "_channels", "_lock", "_options", "_plain", "_plan", "_tls")
 
-    def __init__(self, make: Make[ChannelT]) -> None:
-        self._make = make
+    def __init__(self, options: Options, tls: Tls) -> None:
+        self._options = options
+        self._tls = tls
         self._channels: dict[Key, ChannelT] = {}
+        self._plain: dict[EndpointState, ChannelT] = {}  # a shorter way to those for http, while the plan is the same
         self._plan: Plan | None = None
         self._lock = threading.Lock()
         renew_in_children(self)
@@ -74,7 +77,7 @@ class ChannelSet(Generic[ChannelT]):
     def after_fork(self) -> None:
         """See `Forkable`."""
         set_aside(self._channels)
-        self._channels = {}
+        self._channels, self._plain = {}, {}
         self._plan = None
         self._lock = threading.Lock()
 
@@ -82,6 +85,7 @@ class ChannelSet(Generic[ChannelT]):
         """Take note of the plan in force; to be called when it is another than before."""
         with self._lock:
             self._plan = plan
+            self._plain = {}
             used = {
                 (state.host, state.port, cluster.limits.idle_timeout, cluster.limits.requests_per_connection)
                 for cluster in plan.clusters.values()
@@ -94,17 +98,43 @@ class ChannelSet(Generic[ChannelT]):
 
     def get(self, endpoint: EndpointState, out: Outgoing) -> ChannelT:
         """The channel to an endpoint."""
+        if out.scheme == "http" and (known := self._plain.get(endpoint)) is not None:
+            return known
         limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
-        url = out.request.url
-        peer = url.host if url.scheme == "https" else ""
+        peer = out.request.url.host if out.scheme == "https" else ""
         key = (endpoint.host, endpoint.port, peer, limits.idle_timeout, limits.requests_per_connection)
-        channel = self._channels.get(key)
-        if channel is None:
-            with self._lock:
-                channel = self._channels.get(key)
-                if channel is None:
-                    channel = self._channels[key] = self._make(endpoint, out)
+        with self._lock:
+            channel = self._channels.get(key)
+            if channel is None:
+                channel = self._channels[key] = self._open(endpoint, out, limits)
+            if out.scheme == "http":
+                self._plain[endpoint] = channel
         return channel
+
+    def _open(self, endpoint: EndpointState, out: Outgoing, limits: Limits) -> ChannelT:
+        bounds = {"idle_timeout": limits.idle_timeout, "max_requests": limits.requests_per_connection}
+        channel: ChannelT
+        if out.scheme == "https":
+            channel = self._tls_class()(
+                endpoint.host,
+                endpoint.port,
+                scheme="https",
+                authority=out.request.url.host,
+                ssl_context=self._tls.context(),
+                http2=self._options.http2,
+                **bounds,
+            )
+        else:
+            channel = self._plain_class()(endpoint.host, endpoint.port, **bounds)
+        return channel
+
+    @abc.abstractmethod
+    def _plain_class(self) -> Any:
+        """The class of channels for `http://`, imported when it is first needed."""
+
+    @abc.abstractmethod
+    def _tls_class(self) -> Any:
+        """The class of channels for `https://`, imported when it is first needed."""
 
     def at(self, plan: Plan) -> Self:
         """This set, made to follow `plan`."""
@@ -115,7 +145,7 @@ class ChannelSet(Generic[ChannelT]):
     def close(self) -> None:
         """Close every channel."""
         with self._lock:
-            channels, self._channels = list(self._channels.values()), {}
+            channels, self._channels, self._plain = list(self._channels.values()), {}, {}
         for channel in channels:
             channel.close()
 
@@ -126,83 +156,43 @@ NO_LIMITS = Limits()
 class SyncChannels(ChannelSet[SyncChannel]):
     """The channels of a sync transport."""
 
-    __slots__ = ("_options", "_tls")
+    __slots__ = ()
 
-    def __init__(self, options: Options, tls: Tls) -> None:
-        super().__init__(self._open)
-        self._options = options
-        self._tls = tls
-
-    def _open(self, endpoint: EndpointState, out: Outgoing) -> SyncChannel:
-        limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
-        url = out.request.url
-        if url.scheme == "https":
-            from meshlib.wire.fallback import SyncFallbackChannel  # httpcore is needed only here
-
-            return SyncFallbackChannel(
-                endpoint.host,
-                endpoint.port,
-                scheme=url.scheme,
-                authority=url.host,
-                ssl_context=self._tls.context(),
-                http2=self._options.http2,
-                idle_timeout=limits.idle_timeout,
-                max_requests=limits.requests_per_connection,
-            )
+    def _plain_class(self) -> Any:
         from meshlib.wire.blocking import SyncChannel as Blocking
 
-        return Blocking(
-            endpoint.host,
-            endpoint.port,
-            idle_timeout=limits.idle_timeout,
-            max_requests=limits.requests_per_connection,
-        )
+        return Blocking
+
+    def _tls_class(self) -> Any:
+        from meshlib.wire.fallback import SyncFallbackChannel  # httpcore is needed only here
+
+        return SyncFallbackChannel
 
 
 class LoopChannels(ChannelSet[AsyncChannel]):
     """The channels of an async transport on one event loop."""
 
-    __slots__ = ("_asyncio", "_options", "_tls", "keeper", "sleep")
+    __slots__ = ("_asyncio", "keeper", "sleep")
 
     def __init__(self, options: Options, tls: Tls, *, on_asyncio: bool) -> None:
-        super().__init__(self._open)
-        self._options = options
-        self._tls = tls
+        super().__init__(options, tls)
         self._asyncio = on_asyncio
         self.keeper: object = None
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep if on_asyncio else anyio.sleep
 
-    def _open(self, endpoint: EndpointState, out: Outgoing) -> AsyncChannel:
-        limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
-        url = out.request.url
-        if url.scheme == "https":
-            from meshlib.wire.fallback import AsyncFallbackChannel  # httpcore is needed only here
-
-            return AsyncFallbackChannel(
-                endpoint.host,
-                endpoint.port,
-                scheme=url.scheme,
-                authority=url.host,
-                ssl_context=self._tls.context(),
-                http2=self._options.http2,
-                idle_timeout=limits.idle_timeout,
-                max_requests=limits.requests_per_connection,
-            )
+    def _plain_class(self) -> Any:
         if self._asyncio:
             from meshlib.wire.channel import AsyncChannel as Native
 
-            kind: Any = Native
-        else:
-            from meshlib.wire.portable import PortableChannel
+            return Native
+        from meshlib.wire.portable import PortableChannel
 
-            kind = PortableChannel
-        channel: AsyncChannel = kind(
-            endpoint.host,
-            endpoint.port,
-            idle_timeout=limits.idle_timeout,
-            max_requests=limits.requests_per_connection,
-        )
-        return channel
+        return PortableChannel
+
+    def _tls_class(self) -> Any:
+        from meshlib.wire.fallback import AsyncFallbackChannel  # httpcore is needed only here
+
+        return AsyncFallbackChannel
 
 
 class AsyncChannels:

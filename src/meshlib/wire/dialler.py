@@ -72,7 +72,10 @@ class Dialler(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        stream = self._backend.connect_tcp(self._host, self._port, timeout, local_address, socket_options)
+        try:
+            stream = self._backend.connect_tcp(self._host, self._port, timeout, local_address, socket_options)
+        except UnicodeError as exc:  # an empty label, or one too long
+            raise httpcore.ConnectError(f"{self._host!r} is no host name: {exc}") from exc
         return BoundStream(stream, self._bound)
 
 

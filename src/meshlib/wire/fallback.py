@@ -15,7 +15,6 @@ from meshlib.wire.clock import seconds_until
 from meshlib.wire.dialler import AsyncDialler, Bound, Dialler
 from meshlib.wire.fallback_bodies import AsyncBody, SyncBody
 from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing, WireError
-from meshlib.wire.pieces import async_pieces, sync_pieces
 from meshlib.wire.progress import Origin, Progress, make_reply
 from meshlib.wire.spawn import Spawn, spawner
 
@@ -98,7 +97,7 @@ class AsyncFallbackChannel:
         progress = Progress(self._origin.peer)
         content: Any = request.body
         if not (content is None or isinstance(content, bytes)):
-            content = async_pieces(content)
+            content = progress.apieces(content)
         outgoing = self._origin.request(request, timing, content, progress.anote)
         with anyio.move_on_after(None if timing.head_by is None else seconds_until(timing.head_by)):
             with progress.mapping():
@@ -213,7 +212,7 @@ class SyncFallbackChannel:
         progress = Progress(self._origin.peer)
         content: Any = request.body
         if not (content is None or isinstance(content, bytes)):
-            content = sync_pieces(content)
+            content = progress.pieces(content)
         outgoing = self._origin.request(request, timing, content, progress.note)
         with self._bound.until(timing.head_by), progress.mapping():
             response = self._pool.handle_request(outgoing)

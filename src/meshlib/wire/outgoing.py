@@ -44,11 +44,11 @@ NOT_FOUND = LocalReply(404, ((b"content-length", b"0"),))
 """What Envoy answers when no route of a known host matches."""
 
 ERRORS: dict[Failure, tuple[type[errors.CallError], str]] = {
-    Failure.CONNECT: (errors.ConnectFailed, "no connection to {host} could be opened"),
+    Failure.CONNECT: (errors.ConnectFailed, "no connection to {host} could be opened: {why}"),
     Failure.CONNECT_TIMEOUT: (errors.ConnectTimedOut, "no connection to {host} was opened in time"),
-    Failure.RESET: (errors.ConnectionBroken, "the connection to {host} broke before a response came"),
+    Failure.RESET: (errors.ConnectionBroken, "the connection to {host} broke before a response came: {why}"),
     Failure.TIMEOUT: (errors.AttemptTimeout, "{host} didn't answer within the time of one attempt"),
-    Failure.PROTOCOL: (errors.BadResponse, "what {host} answered is not HTTP"),
+    Failure.PROTOCOL: (errors.BadResponse, "what {host} answered is not HTTP: {why}"),
     Failure.NO_ENDPOINTS: (errors.NoEndpoints, "nobody serves {cluster}: no instance is registered, or none fits"),
     Failure.CIRCUIT_OPEN: (errors.CircuitOpen, "the circuit breaker of {cluster} is open"),
     Failure.OVERFLOW: (errors.Overflow, "{cluster} has as many requests in flight as its connectionPool allows"),
@@ -62,18 +62,32 @@ class Outgoing:
     Attributes:
         client: httpx or httpx2.
         request: the client's request; it isn't changed.
+        scheme: of its URL.
         call: what the flow knows.
         route: what the plan says.
         local: the reply to give without a call, or None; without it there is a route.
         body: what is sent, as bytes or in pieces; None: no body.
     """
 
-    __slots__ = ("_headers", "_inherited", "_timeouts", "body", "call", "client", "head", "local", "request", "route")
+    __slots__ = (
+        "_headers",
+        "_inherited",
+        "_timeouts",
+        "body",
+        "call",
+        "client",
+        "head",
+        "local",
+        "request",
+        "route",
+        "scheme",
+    )
 
     def __init__(
         self,
         client: ModuleType,
         request: Any,
+        scheme: str,
         call: Call,
         route: RoutePlan,
         head: HeadView,
@@ -81,6 +95,7 @@ class Outgoing:
     ) -> None:
         self.client = client
         self.request = request
+        self.scheme = scheme
         self.call = call
         self.route = route
         self.head = head
@@ -191,7 +206,8 @@ def outgoing(
     """
     url = request.url
     host = url.host
-    virtual = plan.host(host, url.port or (443 if url.scheme == "https" else 80))
+    scheme = url.scheme
+    virtual = plan.host(host, url.port or (443 if scheme == "https" else 80))
     if virtual is None:
         return None
     inherited = INHERITED.get()
@@ -203,13 +219,13 @@ def outgoing(
     call = Call(host, now, idempotent=idempotent, deadline=inherited.deadline, version=plan.version)
 
     route = virtual.simple or virtual.route(head)
-    found = Outgoing(client, request, call, route or NO_ROUTE, head, inherited)
+    found = Outgoing(client, request, scheme, call, route or NO_ROUTE, head, inherited)
     if route is None:
         found.local = NOT_FOUND
     elif route.direct is not None:
         found.local = route.direct
     elif route.redirect is not None:
-        found.local = route.redirect.reply(url.scheme, head)
+        found.local = route.redirect.reply(scheme, head)
     else:
         _take_body(found, stream_type)
     return found
@@ -220,7 +236,12 @@ def _take_body(found: Outgoing, stream_type: type[SyncStream | AsyncStream]) -> 
     if not isinstance(stream, found.client.ByteStream):
         call.body = Body(None)
         found.body = stream_type(call.body, stream)
-    elif content := b"".join(stream):  # a redirected request has bytes in its stream, but no `content`
+        return
+    try:
+        content = found.request.content
+    except found.client.RequestNotRead:  # a redirected request has its bytes in the stream only
+        content = b"".join(stream)
+    if content:
         call.body = Body(len(content))
         found.body = content
 
@@ -243,11 +264,11 @@ def retry_after(headers: RawHeaders) -> float | None:
     for name, value in headers:
         if len(name) == 11 and name.lower() == b"retry-after":
             text = value.decode("latin-1").strip()
-            if text.isdigit():
+            if text.isdecimal():
                 return float(text[:9])
             try:
                 return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-            except ValueError:
+            except (ValueError, OverflowError):
                 return -1.0
     return None
 
@@ -258,9 +279,9 @@ def raise_failure(outcome: Outcome, found: Outgoing) -> NoReturn:
     call = found.call
     kind, words = ERRORS[outcome.failure]
     cluster = call.cluster.name if call.cluster is not None else call.host
-    message = words.format(host=call.host, cluster=cluster)
+    message = words.format(host=call.host, cluster=cluster, why=outcome.error)
     error = errors.for_client(kind, found.client)(message, call.evidence(time.monotonic()))
-    error.request = found.request  # type: ignore[attr-defined]  # where httpx's own exceptions have it
+    error.request = found.request
     raise error from outcome.error
 
 
@@ -268,5 +289,5 @@ def unknown_host(host: str, plan: Plan, client: ModuleType, request: Any) -> NoR
     """Raise for a host the mesh doesn't know, under `registry-only`."""
     message = f"the mesh doesn't know {host!r} and MESHLIB_OUTBOUND is registry-only: register it or add a ServiceEntry"
     error = errors.for_client(errors.UnknownHost, client)(message, errors.Evidence(host, version=plan.version))
-    error.request = request  # type: ignore[attr-defined]  # where httpx's own exceptions have it
+    error.request = request
     raise error

@@ -86,7 +86,7 @@ async def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) 
         sock = await wait(dial(host, port, addresses, deadline))
     except TimeoutError as exc:
         raise WireError(Failure.CONNECT_TIMEOUT, f"{host}:{port}: no address within the time for it") from exc
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
     return Connection(sock, f"{host}:{port}", pool)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,7 +12,8 @@ import httpcore
 
 from meshlib.call.effects import Failure
 from meshlib.wire.clock import connect_by, seconds_until, soonest
-from meshlib.wire.message import InvalidRequest, Reply, Request, Timing, WireError
+from meshlib.wire.message import InvalidRequest, Reply, Request, RequestBody, Timing, WireError
+from meshlib.wire.pieces import async_pieces, sync_pieces
 
 __all__ = ["Origin", "Progress", "make_reply"]
 
@@ -33,14 +34,15 @@ _HUNG_UP = ("Server disconnected", "<StreamReset", "<ConnectionTerminated")
 
 
 class Progress:
-    """How far one request got, from httpcore's trace events."""
+    """How far one request got, from httpcore's trace events; and what the caller's own body raised meanwhile."""
 
-    __slots__ = ("peer", "received", "reused", "sent")
+    __slots__ = ("_own", "peer", "received", "reused", "sent")
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.sent = self.received = False
         self.reused = True
+        self._own: Exception | None = None
 
     def note(self, event: str, _: object) -> None:
         """The trace function of a synchronous request."""
@@ -54,6 +56,26 @@ class Progress:
     async def anote(self, event: str, info: object) -> None:
         """The trace function of an asynchronous request."""
         self.note(event, info)
+
+    def pieces(self, body: RequestBody) -> Generator[bytes | memoryview, None, None]:
+        """The pieces of `body`. What it raises itself, an OSError maybe, is no error of the wire's."""
+        try:
+            yield from sync_pieces(body)
+        except Exception as exc:
+            self._own = exc
+            raise
+
+    async def apieces(self, body: RequestBody) -> AsyncGenerator[bytes | memoryview, None]:
+        """The same for async code."""
+        pieces = async_pieces(body)
+        try:
+            async for piece in pieces:
+                yield piece
+        except Exception as exc:
+            self._own = exc
+            raise
+        finally:
+            await pieces.aclose()
 
     def error(self, exc: Exception) -> Exception:
         """What to raise for an error of httpcore's."""
@@ -81,6 +103,8 @@ class Progress:
         try:
             yield
         except _ERRORS as exc:
+            if exc is self._own:
+                raise
             raise self.error(exc) from exc
 
 

@@ -38,7 +38,7 @@ def numeric(host: str, port: int) -> Sequence[Address] | None:
     """The address of a numeric `host`, which needs no resolver; None for a name."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         return None
 
 

@@ -208,7 +208,7 @@ def _async_class(client: ModuleType) -> type[Any]:
                     raise
             if out.local is not None:
                 return _local(out, out.local)
-            if request.url.scheme == "https" and not self._tls.built:
+            if out.scheme == "https" and not self._tls.built:
                 await anyio.to_thread.run_sync(self._tls.context)
             channels = self._channels.at(plan)
             flow = call_flow(out.route, out.call, time.monotonic, random.random)
