@@ -10,7 +10,7 @@ from meshlib.mesh import Mesh, default_mesh
 
 __all__ = ["AsyncClient", "Client"]
 
-TRANSPORT_OPTIONS = ("verify", "cert", "http1", "http2", "limits", "trust_env")
+TRANSPORT_OPTIONS = ("verify", "cert", "http1", "http2", "limits", "trust_env", "proxy")
 
 
 class AsyncClient(httpx.AsyncClient):
@@ -18,7 +18,7 @@ class AsyncClient(httpx.AsyncClient):
 
     Args:
         mesh: the mesh to live in; by default the one that MESHLIB_* variables describe, shared by the whole process.
-        options: as for `httpx.AsyncClient`; the transport is ours.
+        options: as for `httpx.AsyncClient`; the transport is ours, and `proxy` is for the hosts outside the mesh.
 
     Example:
         >>> async with AsyncClient() as client:                          # doctest: +SKIP
@@ -39,5 +39,7 @@ class Client(httpx.Client):
 
 
 def _transport_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take out of a client's options those that a transport answers for."""
-    return {name: options.pop(name) for name in TRANSPORT_OPTIONS if name in options}
+    """Those of a client's options that a transport answers for; the proxy is taken out of them."""
+    ours = {name: options[name] for name in TRANSPORT_OPTIONS if name in options}
+    options.pop("proxy", None)  # httpx would send every call to it, past the mesh
+    return ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import meshlib
 from meshlib.errors import UnknownHost
 from tests.both.conftest import Caller, World
 from tests.both.servers import answer
@@ -89,6 +90,37 @@ def test_a_proxy_of_the_environment_is_used_for_hosts_outside_the_mesh_only(
 
     world.run(scenario)
     assert proxy.targets == ["http://outside.test/42"]
+
+
+def test_a_proxy_that_is_given_is_used_for_hosts_outside_the_mesh_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = world.start(answer(b"by proxy"))
+    world.serve("reviews", answer(b"direct"))
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{world.closed_port()}")
+
+    async def scenario(client: Caller) -> None:
+        assert (await client.get("http://outside.test/42")).text == "by proxy"
+        assert (await client.get("http://reviews/")).text == "direct"
+
+    world.run(scenario, transport={"proxy": f"http://{proxy.address}"})
+    assert proxy.targets == ["http://outside.test/42"]
+
+
+def test_a_client_of_meshlibs_own_gives_its_proxy_to_hosts_outside_the_mesh_only(sync_world: World) -> None:
+    proxy = sync_world.start(answer(b"by proxy"))
+    sync_world.serve("reviews", answer(b"direct"))
+    sync_world.mesh.open()
+    options = {"proxy": f"http://{proxy.address}", "trust_env": False}
+    with meshlib.Client(mesh=sync_world.mesh, **options) as client:
+        assert client.get("http://outside.test/42").text == "by proxy"
+        assert client.get("http://reviews/").text == "direct"
+        assert not client.trust_env
+
+
+def test_a_misspelt_option_of_a_transport_is_an_error_at_once(world: World) -> None:
+    with pytest.raises(TypeError, match="vrify"):
+        world.mesh.transport(world.flavour.client, vrify=False)
 
 
 @pytest.mark.parametrize("without", ["127.0.0.1", "127.0.0.1,other.test", "*"])

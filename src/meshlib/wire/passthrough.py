@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,10 @@ class _Transports:
     def __init__(self, make: Any, options: Options) -> None:
         self._make = make
         self._options = options
-        self._made: dict[str | None, Any] = {}
+        self._extra = dict(options.extra)
+        inspect.signature(make).bind_partial(**self._extra)  # misspelt is a TypeError now, not at a call
+        self._fixed = self._extra.pop("proxy", None)
+        self._made: dict[Any, Any] = {}
         self._lock = threading.Lock()
         renew_in_children(self)
 
@@ -32,7 +36,7 @@ class _Transports:
         self._lock = threading.Lock()
 
     def get(self, request: Any) -> Any:
-        proxy = self._proxy(request.url) if self._options.trust_env else None
+        proxy = self._fixed or (self._proxy(request.url) if self._options.trust_env else None)
         with self._lock:
             found = self._made.get(proxy)
             if found is None:
@@ -42,7 +46,7 @@ class _Transports:
                     verify=options.verify,
                     http2=options.http2,
                     trust_env=options.trust_env,
-                    **dict(options.extra),
+                    **self._extra,
                 )
             return found
 
