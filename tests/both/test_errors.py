@@ -133,7 +133,7 @@ def test_an_error_says_what_was_tried_where_and_under_which_configuration(world:
         plan = world.mesh.plan
         assert plan is not None
         words = str(await client.fails(ConnectFailed))
-        assert words.startswith("[UF] no connection to reviews could be opened\n")
+        assert words.startswith(f"[UF] no connection to reviews could be opened: 127.0.0.1:{port}: ")
         assert "host reviews, route rule-reviews[all], cluster reviews.default.svc.cluster.local" in words
         assert f"configuration {plan.version}" in words
         assert f"1. first to 127.0.0.1:{port}: connect-failure after " in words
