@@ -8,6 +8,7 @@ from meshlib.call.effects import Failure, Outcome
 from meshlib.plan.cluster import Cluster, HedgePolicy, Limits
 from meshlib.plan.route import Fault
 from meshlib.policy.retry import RetryPolicy
+from meshlib.policy.strategy import RetryStrategy
 from meshlib.state.breaker import BreakerPolicy, BreakerState
 from meshlib.state.budget import BudgetPolicy
 from meshlib.testing.clock import ManualClock
@@ -108,3 +109,14 @@ def test_a_response_that_is_discarded_is_released_once() -> None:
     release(discarded)
     hand.wait()
     assert in_flight(to) == 1
+
+
+def test_a_strategy_that_fails_leaves_nothing_behind() -> None:
+    def wait(_: object) -> float:
+        raise RuntimeError("no")
+
+    to = everything()
+    hand = Hand(route(to, retry=RetryPolicy(2, "5xx", strategy=RetryStrategy(wait=wait))), ManualClock(100.0))
+    with pytest.raises(RuntimeError, match="no"):
+        hand.answer(status(503))
+    assert in_flight(to) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
 
 import pytest
@@ -75,3 +76,9 @@ def test_a_thread_inherits_it_with_its_context() -> None:
     thread.start()
     thread.join()
     assert seen[0] is not None
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_deadline_is_a_finite_time_ahead(seconds: float) -> None:
+    with pytest.raises(ValueError, match="finite number above 0"), meshlib.deadline(seconds):
+        pass

@@ -83,12 +83,12 @@ class Flavour:
         self.sync = name in {"blocking", "fallback-blocking"}
         self.fallback = name.startswith("fallback")
 
-    def channel(self, port: int, **options: Any) -> Any:
+    def channel(self, port: int, *, host: str = "127.0.0.1", **options: Any) -> Any:
         if self.fallback:
             kind = SyncFallbackChannel if self.sync else AsyncFallbackChannel
-            return kind("127.0.0.1", port, **{"scheme": "http", "authority": "reviews", **options})
+            return kind(host, port, **{"scheme": "http", "authority": "reviews", **options})
         kinds = {"asyncio": AsyncChannel, "blocking": SyncChannel}
-        return kinds.get(self.name, PortableChannel)("127.0.0.1", port, **options)
+        return kinds.get(self.name, PortableChannel)(host, port, **options)
 
     def run(self, port: int, scenario: Scenario, **options: Any) -> None:
         """Run `scenario` on a fresh channel, which is closed after it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -244,4 +244,44 @@ def test_sync_and_async_agree_on_a_plain_call(any_flavour: Flavour) -> None:
         assert (await client.call()).headers == [(b"Content-Length", b"2")]
 
     with Server(answering()) as server:
+        any_flavour.run(server.port, scenario)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_what_is_no_host_name_cant_be_connected_to(any_flavour: Flavour, host: str) -> None:
+    async def scenario(client: Client) -> None:
+        with pytest.raises(WireError) as error:
+            await client.call()
+        assert error.value.failure is Failure.CONNECT
+        assert not error.value.sent
+
+    with Server(answering(OK)) as server:
+        any_flavour.run(server.port, scenario, host=host)
+
+
+def test_a_body_s_own_error_is_the_caller_s_and_not_the_peer_s(any_flavour: Flavour) -> None:
+    broken = OSError("the caller's disk")
+
+    def pieces() -> Iterator[bytes]:
+        raise broken
+        yield b""
+
+    async def async_pieces() -> AsyncIterator[bytes]:
+        raise broken
+        yield b""
+
+    async def scenario(client: Client) -> None:
+        with pytest.raises(OSError, match="the caller's disk") as error:
+            await client.call(method=b"POST", body=pieces() if any_flavour.sync else async_pieces())
+        assert error.value is broken
+
+    with Server(answering(OK)) as server:
+        any_flavour.run(server.port, scenario)
+
+
+def test_a_bound_of_years_is_a_bound(any_flavour: Flavour) -> None:
+    async def scenario(client: Client) -> None:
+        assert (await client.call(timing=Timing(connect=1e8, read=1e8, write=1e8))).status == 200
+
+    with Server(answering(OK)) as server:
         any_flavour.run(server.port, scenario)

@@ -141,9 +141,7 @@ class Configuration:
                 self._suspects.pop(key, None)
                 continue
             if key not in self._suspects:
-                log.info(
-                    "%s/%s has no endpoint any more; its last %d are kept for %d s", *key, len(last), SUSPECT_FOR
-                )
+                log.info("%s/%s has no endpoint any more; its last %d are kept for %d s", *key, len(last), SUSPECT_FOR)
             since = self._suspects.setdefault(key, now)
             if now - since < SUSPECT_FOR:
                 services[key] = last

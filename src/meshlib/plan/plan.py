@@ -55,7 +55,8 @@ class Plan:
         found = self.hosts.get(name)
         if found is None:
             name = name.removesuffix(".")  # the absolute form of the same name
-            found = self.hosts.get(name) or next((host for suffix, host in self.wildcards if name.endswith(suffix)), None)
+            wild = (host for suffix, host in self.wildcards if name.endswith(suffix))
+            found = self.hosts.get(name) or next(wild, None)
             if found is None:
                 return None
         if found.ports is not None:

@@ -109,7 +109,8 @@ class CircuitBreaker:
         Returns:
             A permit to hand to `settle`, or None when the breaker refuses.
         """
-        permit: int | None = self._generation  # before the state: a change in between makes it one that counts for nothing
+        # Read before the state: should that change in between, this is a permit that counts for nothing.
+        permit: int | None = self._generation
         if self.state is CLOSED:
             return permit
         changed = False

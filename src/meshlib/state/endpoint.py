@@ -78,7 +78,8 @@ class EndpointState:
         self.host = host
         self.port = port
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.lock = RLock()  # reentrant: a forgotten response may be collected, and release its ticket, while we hold it
+        # Reentrant, for a forgotten response may be collected, and release its ticket, while we hold it.
+        self.lock = RLock()
         self.active = 0
         self.begun = 0
         self.ejected_until = 0.0
@@ -173,7 +174,7 @@ class Limit:
     __slots__ = ("_lock", "inside")
 
     def __init__(self) -> None:
-        self._lock = RLock()  # as an endpoint's
+        self._lock = RLock()  # reentrant, as an endpoint's
         self.inside = 0
 
     def enter(self, most: float) -> bool:

@@ -134,3 +134,37 @@ def test_what_is_kept_on_disk_is_what_was_good(mesh: Published) -> None:
     mesh.configuration.take(make_update([reviews()], [BAD]), 2.0)
     assert mesh.configuration.update is not None
     assert mesh.configuration.update.sources == (GOOD,)
+
+
+def test_a_snapshot_that_cant_be_compiled_is_trouble_until_one_can() -> None:
+    faults: list[Exception] = [RuntimeError("no")]
+    snapshots: list[Snapshot] = []
+
+    def publish(snapshot: Snapshot) -> None:
+        if faults:
+            raise faults.pop()
+        snapshots.append(snapshot)
+
+    configuration = Configuration(publish)
+    configuration.take(make_update([reviews(8001)], [GOOD]), 1.0)
+    assert configuration.invalid is not None
+    healed = make_update([reviews(8002)], [GOOD])
+    configuration.take(healed, 2.0)
+    assert configuration.invalid is None
+    assert [snapshot.version for snapshot in snapshots] == [healed.version]
+
+
+def test_documents_stay_invalid_when_a_snapshot_can_be_compiled_again() -> None:
+    faults: list[Exception] = []
+
+    def publish(_: Snapshot) -> None:
+        if faults:
+            raise faults.pop()
+
+    configuration = Configuration(publish)
+    configuration.take(make_update([reviews(8001)], [BAD]), 1.0)
+    faults.append(RuntimeError("no"))
+    configuration.take(make_update([reviews(8002)], [BAD]), 2.0)
+    configuration.take(make_update([reviews(8003)], [BAD]), 3.0)
+    assert configuration.invalid is not None
+    assert configuration.invalid.since == 1.0

@@ -173,3 +173,10 @@ def test_a_wildcard_without_endpoints_lets_its_hosts_pass() -> None:
 def test_what_nobody_names_passes_unless_only_the_registry_is_allowed() -> None:
     assert compiled().passes("example.org")
     assert not compiled(allow_any=False).passes("example.org")
+
+
+def test_a_dot_at_the_end_makes_no_other_host() -> None:
+    plan = compiled(instances=[reviews(1)])
+    assert plan.host(f"{HOST}.", 80) is plan.host(HOST, 80)
+    assert plan.host("reviews.", 80) is plan.host("reviews", 80)
+    assert plan.host("." * 10_000, 80) is None

@@ -137,3 +137,15 @@ async def test_a_memory_registry_can_be_broken_and_healed() -> None:
             await registry.snapshot()
         registry.heal()
         assert await anext(items) == EMPTY
+
+
+@pytest.mark.parametrize("host", ["-x", ".", "_x", "%"])
+def test_a_host_that_no_lease_could_be_named_after_is_refused(host: str) -> None:
+    with pytest.raises(SettingsError, match="host of an instance"):
+        Instance("reviews", host, 80)
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "10.0.0.1", "reviews-1.example", "a" * 253])
+def test_every_host_that_is_accepted_can_be_merged(host: str) -> None:
+    merged, _ = merge([Instance("reviews", host, 65535)])
+    assert merged[0].host == host

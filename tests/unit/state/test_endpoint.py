@@ -128,3 +128,20 @@ def test_a_limit_never_holds_more_than_it_may() -> None:
     assert [limit.enter(2) for _ in range(3)] == [True, True, False]
     limit.leave()
     assert limit.enter(2)
+
+
+@pytest.mark.parametrize("held", ["endpoint", "limit"])
+def test_a_ticket_collected_while_its_lock_is_held_is_released(endpoint: EndpointState, held: str) -> None:
+    limit = Limit()
+    assert limit.enter(1)
+    ticket = endpoint.begin(0.0)
+    ticket.count(limit)
+
+    def collect() -> None:
+        with endpoint.lock if held == "endpoint" else limit._lock:
+            ticket.release()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(5.0)
+    assert (endpoint.active, limit.inside) == (0, 0)

@@ -1,0 +1,110 @@
+"""A mesh that is closed while something happens, and a registry that breaks its promises."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import meshlib.mesh
+from meshlib import Mesh, RegistryError
+from meshlib.registries.base import Instance, Lease, Update
+from meshlib.testing.memory import MemoryRegistry
+from tests.support import eventually
+
+PATIENCE = 5.0
+
+
+def reviews(port: int = 8001) -> Instance:
+    return Instance(service="reviews", host="127.0.0.1", port=port)
+
+
+def test_a_plan_that_is_being_compiled_when_the_mesh_is_closed_doesnt_come_into_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiling, go_on = threading.Event(), threading.Event()
+    compile_plan = meshlib.mesh.compile_plan
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        compiling.set()
+        go_on.wait(PATIENCE)
+        return compile_plan(*arguments, **options)
+
+    monkeypatch.setattr(meshlib.mesh, "compile_plan", slowly)
+    mesh = Mesh(MemoryRegistry(), state_dir=tmp_path)
+    opening = threading.Thread(target=mesh.open)
+    opening.start()
+    assert compiling.wait(PATIENCE)
+    closing = threading.Thread(target=mesh.close)
+    closing.start()
+    go_on.set()
+    closing.join(PATIENCE)
+    opening.join(PATIENCE)
+    mesh.close()
+    assert mesh.plan is None
+
+
+def test_what_the_agent_of_before_publishes_is_passed_over(tmp_path: Path) -> None:
+    mesh = Mesh(MemoryRegistry(), state_dir=tmp_path)
+    mesh.open()
+    assert mesh._agent is not None
+    late, snapshot = mesh._agent.configuration, mesh._snapshot
+    mesh.close()
+    assert snapshot is not None
+    late._publish(snapshot)
+    assert mesh.plan is None
+
+
+def test_a_registry_that_fails_to_close_keeps_no_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck(MemoryRegistry):
+        async def aclose(self) -> None:
+            raise RuntimeError("stuck")
+
+    before = threading.active_count()
+    with Mesh(Stuck(), state_dir=tmp_path):
+        pass
+    assert threading.active_count() == before
+    assert "didn't end in good order" in caplog.text
+
+
+def test_a_registration_that_fails_in_an_unforeseen_way_is_seen_and_tried_again(tmp_path: Path) -> None:
+    class Moody(MemoryRegistry):
+        faults = 1
+
+        async def register(self, instance: Instance, ttl: float = 10.0) -> Lease:
+            if self.faults:
+                self.faults -= 1
+                raise OSError("no space")
+            return await super().register(instance, ttl)
+
+    with Mesh(Moody(), service="reviews", state_dir=tmp_path) as mesh:
+        mesh.serve("127.0.0.1:8001")
+        assert "no space" in eventually(lambda: mesh.status().registration_error)
+        assert eventually(lambda: mesh.status().registered) == ("127.0.0.1:8001",)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_waiting_for_the_first_configuration_can_be_cancelled(tmp_path: Path, backend: str) -> None:
+    class Mute(MemoryRegistry):
+        async def watch(self) -> AsyncGenerator[Update | RegistryError, None]:
+            await asyncio.sleep(3600)
+            yield RegistryError(self.url, "mute")
+
+    mesh = Mesh(Mute(), state_dir=tmp_path)
+
+    async def main() -> None:
+        with anyio.move_on_after(0.05) as scope:
+            await mesh.aready()
+        assert scope.cancelled_caught
+        assert mesh.status().source == "none"
+        assert mesh._agent is not None
+        assert not mesh._agent.published.is_set()
+        mesh._agent.published.set()  # lets the thread that waits go home
+
+    anyio.run(main, backend=backend)
+    mesh.close()
