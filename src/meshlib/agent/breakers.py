@@ -66,11 +66,22 @@ class BreakerBridge:
                 try:
                     await asyncio.to_thread(link.sync)
                 except Exception:
-                    log.warning("the shared state of breaker %s is out of reach", link.breaker.name, exc_info=True)
+                    if link.in_reach:
+                        log.warning("the shared state of breaker %s is out of reach", link.breaker.name, exc_info=True)
+                    link.in_reach = False
+                else:
+                    if not link.in_reach:
+                        log.info("the shared state of breaker %s is in reach again", link.breaker.name)
+                    link.in_reach = True
 
 
 class Link:
-    """One breaker and its face in pybreaker's world."""
+    """One breaker and its face in pybreaker's world.
+
+    Attributes:
+        policy: of the breaker, by the plan in force.
+        in_reach: whether the storage could be used the last time.
+    """
 
     def __init__(
         self,
@@ -84,17 +95,18 @@ class Link:
         self.breaker = breaker
         self.policy = policy
         self._state_class = pybreaker.CircuitBreakerState
-        self._shared = storage(breaker.name) if storage is not None else None
+        self._make_storage = storage
+        self._shared: pybreaker.CircuitBreakerStorage | None = None
+        self.in_reach = True
         self._face = pybreaker.CircuitBreaker(
             fail_max=policy.consecutive_failures or policy.minimum_calls,
             reset_timeout=policy.open_for,
             listeners=listeners,
-            state_storage=self._shared,
             name=breaker.name,
         )
         self._listeners = listeners
         self._lock = threading.Lock()
-        self._unsaid: list[BreakerState] = []
+        self._unsaid: BreakerState | None = None
         self._streak = 0
         self._good = False
         breaker.on_change = self._changed
@@ -106,7 +118,7 @@ class Link:
 
     def _changed(self, breaker: CircuitBreaker, old: BreakerState, new: BreakerState) -> None:
         with self._lock:
-            self._unsaid.append(new)
+            self._unsaid = new
         before, after = self._state_class(self._face, old.value), self._state_class(self._face, new.value)
         for listener in self._listeners:
             self._tell(listener.state_change, before, after)
@@ -129,20 +141,29 @@ class Link:
 
     def sync(self) -> None:
         """Write what happened here to the storage, and take over what happened elsewhere. Blocks."""
-        storage = self._shared
-        if storage is None:
+        if self._make_storage is None:
             return
+        if self._shared is None:
+            # Not before: a storage that is away must not keep a plan from being put in force.
+            self._shared = self._make_storage(self.breaker.name)
+        storage = self._shared
         with self._lock:
-            unsaid, self._unsaid = self._unsaid, []
+            unsaid, self._unsaid = self._unsaid, None
             failures, good = self._streak, self._good
             self._streak, self._good = 0, False
-        if good:
-            storage.reset_counter()
-        for _ in range(min(failures, self.policy.consecutive_failures or 0)):
-            storage.increment_counter()
-        if unsaid:
-            self._say(storage, unsaid[-1])
-            return
+        try:
+            if good:
+                storage.reset_counter()
+            for _ in range(min(failures, self.policy.consecutive_failures or 0)):
+                storage.increment_counter()
+            if unsaid is not None:
+                self._say(storage, unsaid)
+                return
+        except Exception:
+            # It is said when the storage is back, or the storage's older state would be taken over then.
+            with self._lock:
+                self._unsaid = self._unsaid or unsaid
+            raise
         self._hear(storage)
 
     @staticmethod
@@ -162,7 +183,7 @@ class Link:
             left = (opened + timedelta(seconds=policy.open_for) - datetime.now(UTC)).total_seconds()
             breaker.force(BreakerState.OPEN, time.monotonic(), max(0.0, left))
             with self._lock:
-                self._unsaid.clear()
+                self._unsaid = None
         elif shared == BreakerState.CLOSED.value and breaker.state is not BreakerState.CLOSED:
             breaker.force(BreakerState.CLOSED, time.monotonic(), policy.open_for)
         elif streak is not None and storage.counter >= streak and breaker.state is BreakerState.CLOSED:

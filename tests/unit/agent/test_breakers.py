@@ -128,3 +128,44 @@ def test_an_open_storage_from_long_ago_lets_a_probe_through_at_once() -> None:
     import time
 
     assert ours.admit(POLICY, time.monotonic()) is not None
+
+
+class Away(pybreaker.CircuitMemoryStorage):
+    """A storage that can be out of reach."""
+
+    def __init__(self) -> None:
+        super().__init__(pybreaker.STATE_CLOSED)
+        self.away = False
+
+    @property
+    def state(self) -> str:
+        return str(super().state)
+
+    @state.setter
+    def state(self, state: str) -> None:
+        if self.away:
+            raise ConnectionError("away")
+        pybreaker.CircuitMemoryStorage.state.fset(self, state)
+
+
+def test_a_storage_that_cant_be_made_keeps_no_plan_from_being_put_in_force(breaker: CircuitBreaker) -> None:
+    def storage(_name: str) -> pybreaker.CircuitBreakerStorage:
+        raise ConnectionError("away")
+
+    link = Link(breaker, POLICY, (), storage)
+    attempt(breaker, Verdict.SUCCESS)
+    with pytest.raises(ConnectionError):
+        link.sync()
+
+
+def test_what_a_storage_out_of_reach_wasnt_told_it_is_told_later(breaker: CircuitBreaker) -> None:
+    storage = Away()
+    link = Link(breaker, POLICY, (), lambda _name: storage)
+    for _ in range(3):
+        attempt(breaker, Verdict.FAILURE)
+    storage.away = True
+    with pytest.raises(ConnectionError):
+        link.sync()
+    storage.away = False
+    link.sync()
+    assert (storage.state, breaker.state) == ("open", BreakerState.OPEN)
