@@ -16,6 +16,9 @@ from meshlib.state.endpoint import EndpointState
 
 __all__ = ["Candidate", "ClusterView", "EndpointView", "Explanation", "explain"]
 
+SHOWN = 10
+"""Known hosts that are named when the one asked for isn't among them."""
+
 
 class Candidate(NamedTuple):
     """A route that was looked at: whether it was taken, and of each of its matches what failed."""
@@ -58,7 +61,7 @@ class Explanation(NamedTuple):
         candidates: routes looked at, in order, up to the one taken.
         answer: what happens: `forward`, `redirect 301 …`, `direct response 200`, `pass through` and so on.
         clusters: where it can go.
-        plan: deadline, retries, faults and the like, in words.
+        plan: deadline, retries, faults and the like, in words; for an unknown host, those that are known.
     """
 
     method: str
@@ -77,6 +80,7 @@ class Explanation(NamedTuple):
         yield f"{self.method} {self.url}   (configuration {self.version})"
         if not self.host:
             yield f"the mesh doesn't know this host → {self.answer}"
+            yield from self.plan
             return
         yield f"host      {self.host}"
         for candidate in self.candidates:
@@ -97,6 +101,8 @@ def _cluster_lines(cluster: ClusterView) -> Iterator[str]:
     notes += [f"breaker {cluster.breaker}"] if cluster.breaker else []
     notes += ["PANIC: health is ignored"] if cluster.panic else []
     yield f"cluster   {cluster.share:5.1f} %  {cluster.name}   ({', '.join(notes)})"
+    if not cluster.endpoints:
+        yield "            nobody serves it: its calls raise NoEndpoints"
     for endpoint in cluster.endpoints:
         why = f"   excluded: {endpoint.excluded}" if endpoint.excluded else ""
         figures = f"weight {endpoint.weight}  in flight {endpoint.active}  cost {endpoint.cost:.4g}"
@@ -123,7 +129,7 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
     virtual = plan.host(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
     if virtual is None:
         answer = "pass through" if plan.passes(parts.hostname) else "refuse (MESHLIB_OUTBOUND is registry-only)"
-        return Explanation(method, url, plan.version, "", (), answer, (), ())
+        return Explanation(method, url, plan.version, "", (), answer, (), (_known(plan),))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
     head = HeadView(method, target.encode(), parts.netloc.rpartition("@")[2], raw_headers)
@@ -140,6 +146,12 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
         method, url, plan.version, virtual.host, tuple(candidates), _answer(taken), clusters,
         tuple(_plan_lines(taken, head)) if taken is not None else (),
     )  # fmt: skip
+
+
+def _known(plan: Plan) -> str:
+    names = sorted({virtual.host for virtual in plan.hosts.values()})
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"it knows {', '.join(names[:SHOWN]) or 'nobody: nothing is registered, and no document names a host'}{more}"
 
 
 def _failures(route: RoutePlan, head: HeadView) -> Iterator[str]:

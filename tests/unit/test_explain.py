@@ -113,3 +113,17 @@ def test_the_readable_form_has_it_all(plan: Plan) -> None:
 def test_a_url_that_isnt_absolute_is_refused(plan: Plan) -> None:
     with pytest.raises(ValueError, match="not an absolute URL"):
         asked(plan, "reviews/42")
+
+
+def test_for_a_host_it_does_not_know_it_names_those_it_knows(plan: Plan) -> None:
+    assert str(asked(plan, "http://review/")).splitlines()[1:] == [
+        "the mesh doesn't know this host → pass through",
+        "it knows reviews.default.svc.cluster.local",
+    ]
+
+
+def test_a_cluster_that_nobody_serves_is_said_to_raise(plan: Plan) -> None:
+    documents = load([Source("mesh.yaml", DOCUMENTS)]).resources
+    empty = compile_plan(Snapshot((), documents, "v8"), "default", StateStore(), 0.0, lambda: 0.5)
+    assert "nobody serves it: its calls raise NoEndpoints" in str(asked(empty))
+    assert "NoEndpoints" not in str(asked(plan))
