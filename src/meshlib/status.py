@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ __all__ = ["Status", "status_of"]
 
 
 class Status(NamedTuple):
-    """The state of a mesh.
+    """The state of a mesh. `str()` is the readable form.
 
     Attributes:
         registry: its URL.
@@ -48,6 +49,21 @@ class Status(NamedTuple):
     def ok(self) -> bool:
         """Whether a configuration is in force and nothing is wrong."""
         return bool(self.version) and not self.error and not self.registration_error
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:16}{value}" for name, value in self._lines() if value)
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        yield "registry", self.registry
+        yield "namespace", self.namespace
+        age = "" if self.age is None else f", for {self.age:.1f} s"
+        yield "configuration", f"{self.version} from {self.source}{age}" if self.version else "none yet"
+        yield "endpoints", f"{self.endpoints}, under {self.hosts} names"
+        yield "registered", ", ".join(self.registered)
+        yield "registering", self.registration_error
+        yield "wrong", "" if self.error_age is None else f"for {self.error_age:.1f} s: {self.error}"
+        for note in self.notes:
+            yield "note", str(note)
 
 
 def status_of(settings: Settings, plan: Plan | None, agent: Agent | None, now: float) -> Status:
