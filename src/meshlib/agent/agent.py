@@ -97,7 +97,10 @@ class Agent:
         update = self._last_good.load()
         trouble = self.configuration.trouble
         if update is None:
-            log.warning("there is no configuration yet, and no last good one on disk: %s", trouble and trouble.error)
+            error = trouble and trouble.error
+            ours_to_make = bool(self._registrations) and isinstance(error and error.__cause__, FileNotFoundError)
+            level = logging.INFO if ours_to_make else logging.WARNING
+            log.log(level, "there is no configuration yet, and no last good one on disk: %s", error)
             self.published.set()
             return
         log.warning("started with the last good configuration of %s", self._last_good.path)

@@ -216,10 +216,9 @@ class Database:
             yield
         except sqlite3.ProgrammingError:
             raise
-        except FileNotFoundError as error:
-            problem = "does not exist" if str(error.filename) == str(self.path) else str(error)
-            raise RegistryError(self.url, problem, _CREATE) from error
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and os.fspath(error.filename) == os.fspath(self.path):
+                raise RegistryError(self.url, "does not exist", _CREATE) from error
             way_out = "let this user write the file and its directory, or name another in MESHLIB_REGISTRY"
             raise RegistryError(self.url, f"{error.strerror}: {error.filename or self.path}", way_out) from error
         except (Damaged, sqlite3.Error) as error:

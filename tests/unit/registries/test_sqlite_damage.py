@@ -307,3 +307,11 @@ async def test_a_full_disk_is_called_a_full_disk(tmp_path: Path) -> None:
         await registry.aclose()
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+async def test_a_file_that_cannot_be_made_is_an_error_that_says_what_to_change(tmp_path: Path) -> None:
+    (tmp_path / "mesh.db.lock").symlink_to(tmp_path / "gone" / "lock")
+    registry = SQLiteRegistry(tmp_path / "mesh.db")
+    with pytest.raises(RegistryError, match=r"No such file or directory: .*mesh\.db\.lock \(let this user write"):
+        await registry.register(web(1))
+    await registry.aclose()
