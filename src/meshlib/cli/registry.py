@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
+from meshlib.cli.output import UsageError
 from meshlib.errors import RegistryError
 from meshlib.registries import Registry, Update, open_registry
 from meshlib.registries.base import EMPTY
@@ -20,8 +21,11 @@ Answer = TypeVar("Answer")
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """MESHLIB_* as the global options change them. Raises SettingsError."""
-    return settings_from(registry=arguments.registry, namespace=arguments.namespace)
+    """MESHLIB_* as the global options change them. Raises SettingsError and UsageError."""
+    settings = settings_from(registry=arguments.registry, namespace=arguments.namespace)
+    if settings.registry.startswith("memory:"):
+        raise UsageError(f"{settings.registry} is seen by its own process only: ask mesh.status and mesh.explain there")
+    return settings
 
 
 def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[Answer]]) -> Answer:

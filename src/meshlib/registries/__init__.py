@@ -32,7 +32,7 @@ def open_registry(url: str) -> Registry:
         from meshlib.registries.file import FileRegistry
 
         return FileRegistry(_path(url, rest))
-    raise SettingsError(f"MESHLIB_REGISTRY is {url!r}; expected sqlite:///path or file:///dir-or-file")
+    raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {url!r}; expected sqlite:///path or file:///dir-or-file")
 
 
 def default_url(state_dir: Path) -> str:
@@ -43,5 +43,6 @@ def default_url(state_dir: Path) -> str:
 def _path(url: str, rest: str) -> Path:
     path = rest.removeprefix("//")
     if not path.strip("/") or "\0" in path:
-        raise SettingsError(f"MESHLIB_REGISTRY is {url!r}; expected a path after it, as in sqlite:///var/lib/mesh.db")
+        expected = "a path after it, as in sqlite:///var/lib/mesh.db"
+        raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {url!r}; expected {expected}")
     return Path(os.path.abspath(os.path.expanduser(path)))

@@ -184,6 +184,8 @@ def _known_kind(document: Mapping[str, Any], report: _DocumentReport) -> _Kind |
     kind, version = document.get("kind"), document.get("apiVersion")
     if not isinstance(kind, str) or kind not in _KINDS:
         hint = nearest(kind, _KINDS) if isinstance(kind, str) else ""
+        if version not in (None, *_ISTIO, *_OURS):
+            hint = "; leave documents of other kinds out"
         report.problem(("kind",), f"expected one of {', '.join(_KINDS)}, found {show(kind)}{hint}")
         return None
     known = _KINDS[kind]

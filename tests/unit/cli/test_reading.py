@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -83,7 +85,7 @@ def test_a_registry_that_is_not_there_yet_is_empty_and_said_to_be(meshlib: Any) 
 def test_a_registry_that_cannot_be_one_is_an_error_that_names_it(meshlib: Any) -> None:
     ran = meshlib("get", "--registry", "gopher://here")
     assert ran.status == 1
-    assert ran.err.startswith("meshlib: MESHLIB_REGISTRY is 'gopher://here'")
+    assert ran.err.startswith("meshlib: the registry (MESHLIB_REGISTRY) is 'gopher://here'; expected sqlite:")
 
 
 @pytest.mark.usefixtures("applied")
@@ -194,3 +196,24 @@ def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert paint("x", "red", stream) == "\x1b[31mx\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
     assert paint("x", "red", stream) == "x"
+
+
+def test_a_registry_in_memory_is_of_no_use_to_the_command(meshlib: Any) -> None:
+    ran = meshlib("--registry", "memory:shop", "get")
+    assert (ran.status, ran.out) == (2, "")
+    assert "mesh.explain" in ran.err
+
+
+@pytest.mark.parametrize(("version", "kind"), [("security.istio.io/v1", "AuthorizationPolicy"), ("v1", "Service")])
+def test_a_kind_that_is_not_taken_draws_no_comparison_with_one_of_another_group(
+    meshlib: Any, write: Any, version: str, kind: str
+) -> None:
+    ran = meshlib("check", "-f", write("other.yaml", f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n"))
+    assert ran.status == 1
+    assert "leave documents of other kinds out" in ran.out
+    assert "did you mean" not in ran.out
+
+
+def test_the_package_itself_is_the_command() -> None:
+    ran = subprocess.run([sys.executable, "-m", "meshlib", "version"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout.split()[0]) == (0, "meshlib")
