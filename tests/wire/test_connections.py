@@ -438,3 +438,24 @@ def test_a_cancellation_that_comes_after_the_response_leaves_the_next_user_of_th
 
     with Server(answering()) as server:
         asyncio.run(main(server.port))
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_call_cancelled_at_any_turn_of_the_loop_leaves_no_connection_at_work(turns: int) -> None:
+    async def main() -> None:
+        channel = AsyncChannel("127.0.0.1", server.port)
+        call = asyncio.ensure_future(channel.send(Request(b"GET", b"/", [(b"Host", b"reviews")], None), PATIENT))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        for reply in await asyncio.gather(call, return_exceptions=True):
+            if not isinstance(reply, BaseException):
+                await reply.body.aclose()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert channel.busy == 0
+        channel.close()
+        await asyncio.sleep(0)
+
+    with Server(answering(OK)) as server:
+        asyncio.run(main())

@@ -32,14 +32,21 @@ async def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) 
     """
     loop = asyncio.get_running_loop()
     deadline = connect_by(timing)
+    connection = Connection(loop, host, port, pool)
+    opened = False
     try:
         async with asyncio.timeout(None if deadline is None else seconds_until(deadline)):
-            return (await loop.create_connection(lambda: Connection(loop, host, port, pool), host, port))[1]
+            await loop.create_connection(lambda: connection, host, port)
+        opened = True
     except TimeoutError as exc:
         # The kernel's own ETIMEDOUT is a TimeoutError too.
         raise WireError(Failure.CONNECT_TIMEOUT, f"{host}:{port}: no connection within the time for it") from exc
     except (OSError, UnicodeError) as exc:  # the latter for what is no host name: an empty label, one too long
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
+    finally:
+        if not opened:
+            connection.disown()
+    return connection
 
 
 class Connection(asyncio.Protocol):
@@ -98,6 +105,12 @@ class Connection(asyncio.Protocol):
             self._timer = None
         self._transport.abort()
         self._pool.gone(self)
+
+    def disown(self) -> None:
+        """Its opening was given up, so that the pool need not hear of its end."""
+        if not self._closed:
+            self._closed = True
+            self._parser.close()
 
     async def exchange(self, encoded: Encoded, timing: Timing) -> AsyncReply:
         """Send a request and wait for the response head.

@@ -198,15 +198,22 @@ class LoopChannels(ChannelSet[AsyncChannel]):
 class AsyncChannels:
     """The channels of an async transport: a set for each event loop, because a connection belongs to its loop."""
 
-    __slots__ = ("_loop", "_options", "_set", "_sets", "_tls", "_trio")
+    __slots__ = ("__weakref__", "_last", "_lock", "_options", "_sets", "_tls", "_trio")
 
     def __init__(self, options: Options, tls: Tls) -> None:
         self._options = options
         self._tls = tls
         self._sets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopChannels] = weakref.WeakKeyDictionary()
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        self._set: LoopChannels | None = None
+        # One store, so that two threads with a loop each never see the one's loop beside the other's set.
+        self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], LoopChannels] | None = None
         self._trio: RunVar[LoopChannels] = RunVar("meshlib.channels")
+        # Reentrant, for a loop's end may be noticed, by the garbage collector, while we hold it.
+        self._lock = threading.RLock()
+        renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """See `Forkable`."""
+        self._lock = threading.RLock()
 
     def at(self, plan: Plan) -> LoopChannels:
         """The set of the running event loop, made to follow `plan`."""
@@ -215,31 +222,31 @@ class AsyncChannels:
         except RuntimeError:
             found = self._for_trio()
         else:
-            known = self._set
-            if known is not None and self._loop is not None and self._loop() is loop:
-                found = known
-            else:
-                found = self._for_loop(loop)
+            last = self._last
+            found = last[1] if last is not None and last[0]() is loop else self._for_loop(loop)
         found.at(plan)
         return found
 
     def _for_loop(self, loop: asyncio.AbstractEventLoop) -> LoopChannels:
-        found = self._sets.get(loop)
-        if found is None:
-            for closed in [other for other in self._sets if other.is_closed()]:
-                del self._sets[closed]
-            found = self._sets[loop] = LoopChannels(self._options, self._tls, on_asyncio=True)
-            found.keeper = at_the_end(functools.partial(self._end, loop))
-        self._loop, self._set = weakref.ref(loop), found
+        with self._lock:
+            found = self._sets.get(loop)
+            if found is None:
+                for closed in [other for other in list(self._sets) if other.is_closed()]:
+                    self._sets.pop(closed, None)
+                found = self._sets[loop] = LoopChannels(self._options, self._tls, on_asyncio=True)
+                found.keeper = at_the_end(functools.partial(self._end, loop))
+        self._last = weakref.ref(loop), found
         return found
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop is about to end: its connections can't be closed later."""
-        found = self._sets.pop(loop, None)
+        with self._lock:
+            found = self._sets.pop(loop, None)
         if found is not None:
             found.close()
-        if self._set is found:
-            self._loop = self._set = None
+        last = self._last
+        if last is not None and last[1] is found:
+            self._last = None
 
     def _for_trio(self) -> LoopChannels:
         found = self._trio.get(None)
@@ -251,7 +258,9 @@ class AsyncChannels:
 
     def close(self) -> None:
         """Close every channel: at once those of the running loop, on their own loops the others."""
-        for channels in list(self._sets.values()):
+        with self._lock:
+            every = list(self._sets.values())
+        for channels in every:
             channels.close()
         if _on_trio():
             trio = self._trio.get(None)
