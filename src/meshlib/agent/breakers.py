@@ -161,10 +161,13 @@ class Link:
                 return
         except Exception:
             # It is said when the storage is back, or the storage's older state would be taken over then.
-            with self._lock:
-                self._unsaid = self._unsaid or unsaid
+            self._leave_unsaid(unsaid)
             raise
         self._hear(storage)
+
+    def _leave_unsaid(self, state: BreakerState | None) -> None:
+        with self._lock:
+            self._unsaid = self._unsaid or state
 
     @staticmethod
     def _say(storage: pybreaker.CircuitBreakerStorage, state: BreakerState) -> None:

@@ -6,47 +6,18 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
-import meshlib.mesh
 from meshlib import Mesh, RegistryError
 from meshlib.registries.base import Instance, Lease, Update
 from meshlib.testing.memory import MemoryRegistry
 from tests.support import eventually
 
-PATIENCE = 5.0
-
 
 def reviews(port: int = 8001) -> Instance:
     return Instance(service="reviews", host="127.0.0.1", port=port)
-
-
-def test_a_plan_that_is_being_compiled_when_the_mesh_is_closed_doesnt_come_into_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiling, go_on = threading.Event(), threading.Event()
-    compile_plan = meshlib.mesh.compile_plan
-
-    def slowly(*arguments: Any, **options: Any) -> Any:
-        compiling.set()
-        go_on.wait(PATIENCE)
-        return compile_plan(*arguments, **options)
-
-    monkeypatch.setattr(meshlib.mesh, "compile_plan", slowly)
-    mesh = Mesh(MemoryRegistry(), state_dir=tmp_path)
-    opening = threading.Thread(target=mesh.open)
-    opening.start()
-    assert compiling.wait(PATIENCE)
-    closing = threading.Thread(target=mesh.close)
-    closing.start()
-    go_on.set()
-    closing.join(PATIENCE)
-    opening.join(PATIENCE)
-    mesh.close()
-    assert mesh.plan is None
 
 
 def test_what_the_agent_of_before_publishes_is_passed_over(tmp_path: Path) -> None:
