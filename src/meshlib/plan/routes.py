@@ -152,10 +152,15 @@ def _header_change(operations: HeaderOperations | None) -> HeaderChange | None:
     if operations is None:
         return None
     return HeaderChange(
-        tuple((name.encode(), value.encode()) for name, value in operations.set.items()),
+        tuple((_header_name(name), value.encode()) for name, value in operations.set.items()),
         tuple((name.encode(), value.encode()) for name, value in operations.add.items()),
         frozenset(name.lower().encode() for name in operations.remove),
     )
+
+
+def _header_name(name: str) -> bytes:
+    """As HTTP/1.1 has it: `:authority`, which Istio's documents may set, is HTTP/2's name for the host."""
+    return b"host" if name.lower() == ":authority" else name.encode()
 
 
 def _rewrites(http: HTTPRoute) -> tuple[Rewrite, ...]:

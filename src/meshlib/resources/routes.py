@@ -72,7 +72,8 @@ def _redirect(redirect: istio.HTTPRedirect, raw: Mapping[str, Any], at: Path) ->
         yield at, "redirects nowhere; write uri or authority"
     if not 300 <= redirect.redirect_code <= 399:
         yield (*at, "redirectCode"), f"expected a status from 300 to 399, found {redirect.redirect_code}"
-    yield from check_header_value(redirect.uri or "", (*at, "uri"))
+    if redirect.uri:
+        yield from _uri(redirect.uri, (*at, "uri"))
     yield from _authority(redirect.authority, (*at, "authority"))
 
 
@@ -81,13 +82,18 @@ def _rewrite(rewrite: istio.HTTPRewrite, raw: Mapping[str, Any], at: Path) -> It
         yield at, "rewrites nothing; write uri or authority"
     if rewrite.uri and raw.get("uriRegexRewrite"):
         yield at, "has both uri and uriRegexRewrite; keep one of them"
-    if rewrite.uri and re.search(r"[\x00-\x20\x7f]", rewrite.uri):
-        yield (*at, "uri"), f"{show(rewrite.uri)} has a space or a control character; write it percent-encoded"
+    if rewrite.uri:
+        yield from _uri(rewrite.uri, (*at, "uri"))
     yield from _authority(rewrite.authority, (*at, "authority"))
 
 
+def _uri(uri: str, at: Path) -> Iterator[Finding]:
+    if re.search(r"[^\x21-\x7e]", uri):
+        yield at, f"{show(uri)} has a space, a control character or one beyond ASCII; write it percent-encoded"
+
+
 def _authority(authority: str | None, at: Path) -> Iterator[Finding]:
-    if authority and re.search(r"[\x00-\x20\x7f/@\\]", authority):
+    if authority and re.search(r"[^\x21-\x7e]|[/@\\]", authority):
         yield at, f"{show(authority)} is not a host or host:port"
 
 

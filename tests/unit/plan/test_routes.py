@@ -191,6 +191,13 @@ def test_headers_are_taken_out_set_and_added_in_both_directions() -> None:
     assert route.headers.response.apply([(b"Server", b"x"), (b"date", b"y")]) == [(b"date", b"y")]
 
 
+def test_the_authority_that_is_set_is_the_host_of_http1() -> None:
+    route = routed(compiled(rule(headers="{request: {set: {':authority': other.example}}}"), instances=BOTH))
+    assert route.headers is not None
+    assert route.headers.request is not None
+    assert route.headers.request.apply([(b"Host", b"reviews")]) == [(b"host", b"other.example")]
+
+
 def test_a_destination_may_change_headers_of_its_own_share() -> None:
     plan = compiled(
         rule(route="[{destination: {host: reviews}, headers: {request: {set: {x-share: a}}}}]"), instances=BOTH
