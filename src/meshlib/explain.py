@@ -102,7 +102,8 @@ def _cluster_lines(cluster: ClusterView) -> Iterator[str]:
     notes += ["PANIC: health is ignored"] if cluster.panic else []
     yield f"cluster   {cluster.share:5.1f} %  {cluster.name}   ({', '.join(notes)})"
     if not cluster.endpoints:
-        yield "            nobody serves it: its calls raise NoEndpoints"
+        why = f"none of {cluster.total} wears the subset's labels" if cluster.total else "no instance is registered"
+        yield f"            nobody serves it ({why}): its calls raise NoEndpoints"
     for endpoint in cluster.endpoints:
         why = f"   excluded: {endpoint.excluded}" if endpoint.excluded else ""
         figures = f"weight {endpoint.weight}  in flight {endpoint.active}  cost {endpoint.cost:.4g}"

@@ -125,5 +125,5 @@ def test_for_a_host_it_does_not_know_it_names_those_it_knows(plan: Plan) -> None
 def test_a_cluster_that_nobody_serves_is_said_to_raise(plan: Plan) -> None:
     documents = load([Source("mesh.yaml", DOCUMENTS)]).resources
     empty = compile_plan(Snapshot((), documents, "v8"), "default", StateStore(), 0.0, lambda: 0.5)
-    assert "nobody serves it: its calls raise NoEndpoints" in str(asked(empty))
+    assert "nobody serves it (no instance is registered): its calls raise NoEndpoints" in str(asked(empty))
     assert "NoEndpoints" not in str(asked(plan))

@@ -49,7 +49,7 @@ ERRORS: dict[Failure, tuple[type[errors.CallError], str]] = {
     Failure.RESET: (errors.ConnectionBroken, "the connection to {host} broke before a response came: {why}"),
     Failure.TIMEOUT: (errors.AttemptTimeout, "{host} didn't answer within the time of one attempt"),
     Failure.PROTOCOL: (errors.BadResponse, "what {host} answered is not HTTP: {why}"),
-    Failure.NO_ENDPOINTS: (errors.NoEndpoints, "nobody serves {cluster}: no instance is registered, or none fits"),
+    Failure.NO_ENDPOINTS: (errors.NoEndpoints, "nobody serves {cluster}: {nobody}"),
     Failure.CIRCUIT_OPEN: (errors.CircuitOpen, "the circuit breaker of {cluster} is open"),
     Failure.OVERFLOW: (errors.Overflow, "{cluster} has as many requests in flight as its connectionPool allows"),
     Failure.DEADLINE: (errors.DeadlineExceeded, "the deadline of the call to {host} ran out"),
@@ -279,7 +279,9 @@ def raise_failure(outcome: Outcome, found: Outgoing) -> NoReturn:
     call = found.call
     kind, words = ERRORS[outcome.failure]
     cluster = call.cluster.name if call.cluster is not None else call.host
-    message = words.format(host=call.host, cluster=cluster, why=outcome.error)
+    others = call.cluster.total if call.cluster is not None else 0
+    nobody = f"of the {others} endpoints none wears the subset's labels" if others else "no instance is registered"
+    message = words.format(host=call.host, cluster=cluster, why=outcome.error, nobody=nobody)
     error = errors.for_client(kind, found.client)(message, call.evidence(time.monotonic()))
     error.request = found.request
     raise error from outcome.error
