@@ -19,5 +19,6 @@ for product in range(3):
     try:
         reply = client.get(f"http://{service}/{product}")
     except httpx.HTTPError as error:
-        sys.exit(f"{service} can't be called: {error}")
+        # Notes say, for one, that the mesh doesn't know the service.
+        sys.exit("\n".join([f"{service} can't be called: {error}", *getattr(error, "__notes__", ())]))
     print(reply.status_code, reply.text.strip())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import httpx
+import httpx2
 import pybreaker
 import pytest
 
@@ -140,6 +142,56 @@ def test_an_error_says_what_was_tried_where_and_under_which_configuration(world:
         assert f"2. retry to 127.0.0.1:{port}: connect-failure after " in words
 
     world.run(scenario)
+
+
+CANARY = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  subsets: [{name: v2, labels: {version: v2}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - route: [{destination: {host: reviews, subset: v2}}]
+"""
+
+
+def test_a_subset_nobody_fits_is_told_from_a_service_that_is_not_there(world: World) -> None:
+    world.apply(CANARY)
+    world.register("reviews", world.closed_port(), version="v1")
+
+    async def scenario(client: Caller) -> None:
+        assert "of the 1 endpoints none wears the subset's labels" in str(await client.fails(NoEndpoints))
+
+    world.run(scenario)
+
+
+def test_a_service_that_is_not_there_is_told_to_be_registered(world: World) -> None:
+    nobody(world)
+
+    async def scenario(client: Caller) -> None:
+        assert "no instance is registered" in str(await client.fails(NoEndpoints))
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(httpx, httpx2), (httpx2, httpx)], ids=["httpx", "httpx2"])
+def test_a_client_of_the_other_library_is_refused_before_anything_is_sent(
+    sync_world: World, ours: Any, theirs: Any
+) -> None:
+    reviews = sync_world.serve("reviews", answer())
+    with (
+        theirs.Client(transport=sync_world.mesh.transport(ours)) as client,
+        pytest.raises(TypeError, match=f"a transport for {ours.__name__} was given to a client of {theirs.__name__}"),
+    ):
+        client.get("http://reviews/")
+    assert reviews.seen == []
 
 
 def test_the_cause_of_a_failure_is_told(world: World) -> None:

@@ -172,7 +172,15 @@ def _respond(bodies: Any, out: Outgoing, outcome: Outcome) -> Any:
 
 def _past_the_mesh(request: Any, plan: Plan) -> str:
     host = request.url.host
-    return f"meshlib: the mesh doesn't know {host!r} (configuration {plan.version}), so the call went past it"
+    return (
+        f"meshlib: the mesh doesn't know {host!r} (configuration {plan.version}), so the call went past it; "
+        f"mesh.explain and `meshlib explain {request.url.scheme}://{host}/` name the hosts it knows"
+    )
+
+
+def _foreign(request: Any, client: ModuleType) -> TypeError:
+    other = type(request).__module__.partition(".")[0]
+    return TypeError(f"a transport for {client.__name__} was given to a client of {other}: ask for one of {other}")
 
 
 def _local(out: Outgoing, reply: LocalReply) -> Any:
@@ -196,6 +204,8 @@ def _async_class(client: ModuleType) -> type[Any]:
             self._passthrough = AsyncPassthrough(client, options)
 
         async def handle_async_request(self, request: Any) -> Any:
+            if not isinstance(request, client.Request):
+                raise _foreign(request, client)
             plan = self._mesh.plan or await self._mesh.aready()
             out = outgoing(plan, request, time.monotonic(), client, AsyncStream)
             if out is None:
@@ -235,6 +245,8 @@ def _sync_class(client: ModuleType) -> type[Any]:
             self._passthrough = Passthrough(client, options)
 
         def handle_request(self, request: Any) -> Any:
+            if not isinstance(request, client.Request):
+                raise _foreign(request, client)
             plan = self._mesh.plan or self._mesh.ready()
             out = outgoing(plan, request, time.monotonic(), client, SyncStream)
             if out is None:
