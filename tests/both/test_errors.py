@@ -255,3 +255,9 @@ def test_a_limit_holds_until_the_body_is_read(world: World) -> None:
         assert (await client.get("http://reviews/")).status_code == 200
 
     world.run(scenario)
+
+
+@pytest.mark.parametrize("what", ["httpx", httpx.Client, pickle])
+def test_a_transport_is_asked_for_by_the_module_of_the_client(sync_world: World, what: Any) -> None:
+    with pytest.raises(TypeError, match="expected the module httpx or httpx2"):
+        sync_world.mesh.transport(what)

@@ -64,7 +64,7 @@ class MeshBody:
         words = "stopped coming in time" if late else "broke off"
         message = f"the response body of {call.host} {words}: {error}"
         broken = errors.for_client(kind, self._client)(message, call.evidence(now))
-        broken.request = self._request  # type: ignore[attr-defined]  # where httpx's own exceptions have it
+        broken.request = self._request
         raise broken from error
 
     def __del__(self) -> None:

@@ -23,7 +23,10 @@ class _Transports:
         self._make = make
         self._options = options
         self._extra = dict(options.extra)
-        inspect.signature(make).bind_partial(**self._extra)  # misspelt is a TypeError now, not at a call
+        try:  # what is misspelt is an error now, not at a call
+            inspect.signature(make).bind_partial(**self._extra)
+        except TypeError as error:
+            raise TypeError(f"{make.__name__} {error}") from None
         self._fixed = self._extra.pop("proxy", None)
         self._made: dict[Any, Any] = {}
         self._lock = threading.Lock()
