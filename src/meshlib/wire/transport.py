@@ -147,7 +147,7 @@ _made: dict[str, Transports] = {}
 
 def transports(client: ModuleType) -> Transports:
     """The transport classes for `client` (httpx or httpx2), made at the first call. Raises TypeError for another."""
-    if not isinstance(client, ModuleType) or not hasattr(client, "AsyncBaseTransport"):
+    if not hasattr(client, "AsyncBaseTransport"):
         raise TypeError(f"a transport was asked for {client!r}; expected the module httpx or httpx2")
     made = _made.get(client.__name__)
     if made is None:
