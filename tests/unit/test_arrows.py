@@ -107,7 +107,7 @@ def impurities(module: str, tree: ast.Module, package: str) -> Iterator[str]:
         return
     for found in imports(tree, package):
         full = f"{found.module}.{found.name}"
-        if is_within(full, IMPURE_IMPORTS) and not (room_of(module) == "state" and full == "threading.Lock"):
+        if is_within(full, IMPURE_IMPORTS) and not (room_of(module) == "state" and full in {"threading.Lock", "threading.RLock"}):
             yield f"{module}, line {found.line}: a pure module may not import {full.rstrip('.')}"
     for call, line in calls(tree):
         if call in IMPURE_CALLS:
