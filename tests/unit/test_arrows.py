@@ -45,6 +45,7 @@ IMPURE_IMPORTS = {
     "anyio", "asyncio", "concurrent", "datetime", "http", "httpcore", "httpx", "httpx2", "multiprocessing", "select",
     "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "trio", "urllib.request",
 }  # fmt: skip
+LOCKS = {"threading.Lock", "threading.RLock"}  # the state is shared by threads
 IMPURE_CALLS = {"input", "open", "print"}
 
 # Imported where they are used, when they are used: `import meshlib` stays close to the price of `import httpx`.
@@ -107,7 +108,7 @@ def impurities(module: str, tree: ast.Module, package: str) -> Iterator[str]:
         return
     for found in imports(tree, package):
         full = f"{found.module}.{found.name}"
-        if is_within(full, IMPURE_IMPORTS) and not (room_of(module) == "state" and full in {"threading.Lock", "threading.RLock"}):
+        if is_within(full, IMPURE_IMPORTS) and not (room_of(module) == "state" and full in LOCKS):
             yield f"{module}, line {found.line}: a pure module may not import {full.rstrip('.')}"
     for call, line in calls(tree):
         if call in IMPURE_CALLS:
