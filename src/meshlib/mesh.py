@@ -157,7 +157,12 @@ class Mesh:
                 settings = self.settings
                 last_good = LastGood(settings.state_dir, settings.registry, settings.namespace)
                 self._agent = Agent(
-                    self._make_registry, publish, last_good, strict=self._strict, chores=[self._bridge.run]
+                    self._make_registry,
+                    publish,
+                    last_good,
+                    strict=self._strict,
+                    serves=settings.service is not None,
+                    chores=[self._bridge.run],
                 )
                 if self._served is not None:
                     self._announce(self._agent, *self._served)

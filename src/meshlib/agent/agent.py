@@ -38,6 +38,7 @@ class Agent:
         publish: compiles a snapshot and puts the plan in force.
         last_good: where the last good configuration is kept.
         strict: see `Configuration`.
+        serves: whether this process is going to register, and so will make a registry that isn't there yet.
         chores: what else runs beside the calls, until the agent is closed.
     """
 
@@ -48,6 +49,7 @@ class Agent:
         last_good: LastGood,
         *,
         strict: bool = False,
+        serves: bool = False,
         chores: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.configuration = Configuration(publish, strict=strict)
@@ -57,6 +59,7 @@ class Agent:
         self._registry: Registry | None = None
         self._opened = asyncio.Event()
         self._last_good = last_good
+        self._serves = serves
         self._registrations: list[Registration] = []
         self._revisit: asyncio.TimerHandle | None = None
         self._saved = ""
@@ -74,8 +77,11 @@ class Agent:
                         async for said in watch:
                             self._take(said)
                 except Exception as error:
-                    log.exception("watching %s failed and is begun again", registry.url)
-                    self._take(RegistryError(registry.url, f"watching failed: {error!r}"))
+                    failed = RegistryError(registry.url, f"watching failed: {error!r}")
+                    known = self.configuration.trouble
+                    if known is None or str(known.error) != str(failed):
+                        log.exception("watching %s failed and is begun again", registry.url)
+                    self._take(failed)
                 await asyncio.sleep(RESTART_WAIT)
         finally:
             waiting.cancel()
@@ -98,9 +104,10 @@ class Agent:
         trouble = self.configuration.trouble
         if update is None:
             error = trouble and trouble.error
-            ours_to_make = bool(self._registrations) and isinstance(error and error.__cause__, FileNotFoundError)
+            ours_to_make = self._serves and isinstance(error and error.__cause__, FileNotFoundError)
             level = logging.INFO if ours_to_make else logging.WARNING
-            log.log(level, "there is no configuration yet, and no last good one on disk: %s", error)
+            if not self.published.is_set():
+                log.log(level, "there is no configuration yet, and no last good one on disk: %s", error)
             self.published.set()
             return
         log.warning("started with the last good configuration of %s", self._last_good.path)

@@ -1,0 +1,30 @@
+"""The first process of a mesh, when the registry isn't there yet."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from meshlib import Mesh
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [record.levelno for record in caplog.records if "no configuration yet" in record.message]
+
+
+def test_a_client_is_warned_that_there_is_no_registry(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "meshlib")
+    with Mesh(f"sqlite://{tmp_path}/mesh.db", state_dir=tmp_path):
+        pass
+    assert levels(caplog) == [logging.WARNING]
+
+
+def test_a_service_that_is_about_to_make_the_registry_is_not_warned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "meshlib")
+    with Mesh(f"sqlite://{tmp_path}/mesh.db", service="reviews", state_dir=tmp_path):
+        pass
+    assert levels(caplog) == [logging.INFO]
