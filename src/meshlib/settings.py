@@ -86,7 +86,7 @@ def settings_from(
         registry=_registry(*value("registry", registry, default_url(directory.absolute()))),
         address=parse_address(*given) if (given := value("address", address, ""))[0] else None,
         labels=labels if labels is not None else _labels(*value("labels", None, "")),
-        locality=value("locality", locality, "")[0],
+        locality=_locality(*value("locality", locality, "")),
         outbound=_one_of(*value("outbound", outbound, OUTBOUND[0]), OUTBOUND),
         state_dir=directory.absolute(),
     )
@@ -114,6 +114,12 @@ def _registry(url: str, source: str) -> str:
     if ":" not in url:
         raise SettingsError(f"{source} is {url!r}; expected a URL: sqlite:///path or file:///directory-or-file")
     return url
+
+
+def _locality(text: str, source: str) -> str:
+    if text.count("/") > 2:
+        raise SettingsError(f"{source} is {text!r}; expected region, region/zone or region/zone/subzone")
+    return text
 
 
 def _one_of(text: str, source: str, allowed: tuple[str, ...]) -> str:

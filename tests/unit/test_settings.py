@@ -58,6 +58,7 @@ def test_an_argument_wins_over_its_variable() -> None:
         ("MESHLIB_ADDRESS", "8080", "host:port"),
         ("MESHLIB_ADDRESS", "host:99999", "host:port"),
         ("MESHLIB_LABELS", "version", "name=value"),
+        ("MESHLIB_LOCALITY", "eu/west/a/rack", "region/zone/subzone"),
         ("MESHLIB_OUTBOUND", "open", "registry-only"),
         ("MESHLIB_IDENTITY", "vault", "none"),
     ],
