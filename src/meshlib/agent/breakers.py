@@ -7,6 +7,7 @@ the calls: a breaker opened by one process is open in the others within half a s
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 import time
@@ -62,17 +63,20 @@ class BreakerBridge:
         """Keep the storages and the breakers alike, for ever."""
         while self._storage is not None:
             await asyncio.sleep(SYNC_INTERVAL)
-            for link in list(self._links.values()):
-                try:
-                    await asyncio.to_thread(link.sync)
-                except Exception:
-                    if link.in_reach:
-                        log.warning("the shared state of breaker %s is out of reach", link.breaker.name, exc_info=True)
-                    link.in_reach = False
-                else:
-                    if not link.in_reach:
-                        log.info("the shared state of breaker %s is in reach again", link.breaker.name)
-                    link.in_reach = True
+            done: concurrent.futures.Future[None] = concurrent.futures.Future()
+            # Not an executor's thread: at its end the process would wait for a storage that hangs.
+            work = threading.Thread(
+                target=_sync_all, args=(list(self._links.values()), done), name="meshlib-breakers", daemon=True
+            )
+            work.start()
+            await asyncio.wrap_future(done)
+
+
+def _sync_all(links: Sequence[Link], done: concurrent.futures.Future[None]) -> None:
+    if done.set_running_or_notify_cancel():
+        for link in links:
+            link.try_sync()
+        done.set_result(None)
 
 
 class Link:
@@ -109,6 +113,7 @@ class Link:
         self._unsaid: BreakerState | None = None
         self._streak = 0
         self._good = False
+        self._complained: set[tuple[int, str]] = set()
         breaker.on_change = self._changed
         breaker.on_result = self._result
 
@@ -121,7 +126,7 @@ class Link:
             self._unsaid = new
         before, after = self._state_class(self._face, old.value), self._state_class(self._face, new.value)
         for listener in self._listeners:
-            self._tell(listener.state_change, before, after)
+            self._tell(listener, "state_change", before, after)
 
     def _result(self, good: bool) -> None:
         with self._lock:
@@ -129,15 +134,31 @@ class Link:
             self._streak = 0 if good else self._streak + 1
         for listener in self._listeners:
             if good:
-                self._tell(listener.success)
+                self._tell(listener, "success")
             else:
-                self._tell(listener.failure, AttemptFailed(self.breaker.name))
+                self._tell(listener, "failure", AttemptFailed(self.breaker.name))
 
-    def _tell(self, say: Callable[..., None], *what: object) -> None:
+    def _tell(self, listener: pybreaker.CircuitBreakerListener, event: str, *what: object) -> None:
         try:
-            say(self._face, *what)
+            getattr(listener, event)(self._face, *what)
         except Exception:
-            log.exception("a circuit breaker's listener failed")
+            # Once for each, for it may fail at every attempt.
+            if (id(listener), event) not in self._complained:
+                self._complained.add((id(listener), event))
+                log.exception("breaker %s: a listener failed at %s; it is not said again", self.breaker.name, event)
+
+    def try_sync(self) -> None:
+        """`sync`, but a storage out of reach is a line in the log, once."""
+        try:
+            self.sync()
+        except Exception:
+            if self.in_reach:
+                log.warning("the shared state of breaker %s is out of reach", self.breaker.name, exc_info=True)
+            self.in_reach = False
+        else:
+            if not self.in_reach:
+                log.info("the shared state of breaker %s is in reach again", self.breaker.name)
+            self.in_reach = True
 
     def sync(self) -> None:
         """Write what happened here to the storage, and take over what happened elsewhere. Blocks."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import pybreaker
 import pytest
 
-from meshlib.agent.breakers import Link
+from meshlib.agent.breakers import BreakerBridge, Link
 from meshlib.state.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from meshlib.state.endpoint import Verdict
+from tests.support import eventually_async
+from tests.unit.plan.compiled import compiled, doc, reviews
 
+PATIENCE = 5.0
 POLICY = BreakerPolicy(error_percent=None, consecutive_failures=3, open_for=5.0)
 
 
@@ -63,9 +68,10 @@ def test_a_listener_that_fails_disturbs_nobody(breaker: CircuitBreaker, caplog: 
 
     notes = Notes()
     Link(breaker, POLICY, [Broken(), notes], None)
-    attempt(breaker, Verdict.SUCCESS)
-    assert notes.heard == [("success", "reviews")]
-    assert "listener failed" in caplog.text
+    for _ in range(3):
+        attempt(breaker, Verdict.SUCCESS)
+    assert notes.heard == [("success", "reviews")] * 3
+    assert caplog.text.count("a listener failed at success") == 1
 
 
 def shared(count: int = 2) -> tuple[pybreaker.CircuitMemoryStorage, list[CircuitBreaker], list[Link]]:
@@ -145,7 +151,7 @@ class Away(pybreaker.CircuitMemoryStorage):
     def state(self, state: str) -> None:
         if self.away:
             raise ConnectionError("away")
-        pybreaker.CircuitMemoryStorage.state.fset(self, state)
+        self._state = state
 
 
 def test_a_storage_that_cant_be_made_keeps_no_plan_from_being_put_in_force(breaker: CircuitBreaker) -> None:
@@ -156,6 +162,40 @@ def test_a_storage_that_cant_be_made_keeps_no_plan_from_being_put_in_force(break
     attempt(breaker, Verdict.SUCCESS)
     with pytest.raises(ConnectionError):
         link.sync()
+
+
+def test_a_storage_out_of_reach_is_said_once(breaker: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
+    storage = Away()
+    link = Link(breaker, POLICY, (), lambda _name: storage)
+    for _ in range(3):
+        attempt(breaker, Verdict.FAILURE)
+    storage.away = True
+    for _ in range(3):
+        link.try_sync()
+    assert caplog.text.count("out of reach") == 1
+
+
+def test_a_storage_that_hangs_is_on_a_thread_no_process_waits_for() -> None:
+    looking, go_on = threading.Event(), threading.Event()
+    waited_for: list[bool] = []
+
+    def storage(_name: str) -> pybreaker.CircuitBreakerStorage:
+        waited_for.append(not threading.current_thread().daemon)
+        looking.set()
+        go_on.wait(PATIENCE)
+        return pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
+
+    async def main() -> None:
+        bridge = BreakerBridge((), storage)
+        bridge.attach(compiled(doc("OutboundPolicy", "{host: reviews, circuitBreaker: {}}"), instances=[reviews(1)]))
+        work = asyncio.ensure_future(bridge.run())
+        await eventually_async(looking.is_set)
+        work.cancel()
+        await asyncio.wait([work])
+
+    asyncio.run(main())
+    go_on.set()
+    assert waited_for == [False]
 
 
 def test_what_a_storage_out_of_reach_wasnt_told_it_is_told_later(breaker: CircuitBreaker) -> None:

@@ -79,3 +79,21 @@ def test_waiting_for_the_first_configuration_can_be_cancelled(tmp_path: Path, ba
 
     anyio.run(main, backend=backend)
     mesh.close()
+
+
+def test_a_watch_that_fails_again_and_again_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshlib.agent.agent.RESTART_WAIT", 0.001)
+    begun: list[None] = []
+
+    class Broken(MemoryRegistry):
+        async def watch(self) -> AsyncGenerator[Update | RegistryError, None]:
+            begun.append(None)
+            raise RuntimeError("broken")
+            yield RegistryError(self.url, "never")
+
+    with Mesh(Broken(), state_dir=tmp_path):
+        eventually(lambda: len(begun) > 3)
+    assert caplog.text.count("failed and is begun again") == 1
+    assert caplog.text.count("no configuration yet") == 1
