@@ -81,7 +81,8 @@ class Database:
         with self._reading() as connection:
             connection.execute("BEGIN")
             if self._is_blank(connection):
-                raise RegistryError(self.url, "is empty", _CREATE)
+                # Its first writer has made the file and is about to fill it: as good as no file.
+                raise RegistryError(self.url, "is empty", _CREATE) from FileNotFoundError(self.path)
             answer = work(connection)
             connection.execute("COMMIT")
             self._suspect = False

@@ -21,10 +21,13 @@ def test_a_client_is_warned_that_there_is_no_registry(tmp_path: Path, caplog: py
     assert levels(caplog) == [logging.WARNING]
 
 
+@pytest.mark.parametrize("half_made", [False, True])
 def test_a_service_that_is_about_to_make_the_registry_is_not_warned(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, half_made: bool
 ) -> None:
     caplog.set_level(logging.INFO, "meshlib")
+    if half_made:
+        (tmp_path / "mesh.db").touch()
     with Mesh(f"sqlite://{tmp_path}/mesh.db", service="reviews", state_dir=tmp_path):
         pass
     assert levels(caplog) == [logging.INFO]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,3 +218,10 @@ def test_a_kind_that_is_not_taken_draws_no_comparison_with_one_of_another_group(
 def test_the_package_itself_is_the_command() -> None:
     ran = subprocess.run([sys.executable, "-m", "meshlib", "version"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout.split()[0]) == (0, "meshlib")
+
+
+def test_a_registry_that_is_made_but_not_filled_is_not_there_yet(meshlib: Any, tmp_path: Path) -> None:
+    (tmp_path / "mesh.db").touch()
+    ran = meshlib("--registry", f"sqlite://{tmp_path}/mesh.db", "get")
+    assert ran.status == 0
+    assert "does not exist yet" in ran.err
