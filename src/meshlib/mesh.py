@@ -134,19 +134,29 @@ class Mesh:
 
     def ready(self) -> Plan:
         """The plan in force; starts the agent if need be."""
-        agent = self._started()
-        plan = self.plan
-        if plan is None:
-            agent.published.wait(OPEN_WAIT)
-            plan = self.plan
-        # Without any configuration every host is outside the mesh; `status` and the log say why.
-        return plan if plan is not None else Plan("none", {}, (), {}, allow_any=self._allow_any)
+        while (plan := self._first_plan()) is None:
+            pass
+        return plan
 
     async def aready(self) -> Plan:
         """`ready` without blocking the event loop."""
         import anyio.to_thread
 
-        return await anyio.to_thread.run_sync(self.ready, abandon_on_cancel=True)
+        while (plan := await anyio.to_thread.run_sync(self._first_plan, abandon_on_cancel=True)) is None:
+            pass
+        return plan
+
+    def _first_plan(self) -> Plan | None:
+        """The plan in force, once there is one; None: the mesh was closed meanwhile, and may be opened again."""
+        agent = self._started()
+        plan = self.plan
+        if plan is None:
+            agent.published.wait(OPEN_WAIT)
+            plan = self.plan
+        if plan is None and agent is self._agent:
+            # Without any configuration every host is outside the mesh; `status` and the log say why.
+            plan = Plan("none", {}, (), {}, allow_any=self._allow_any)
+        return plan
 
     def _started(self) -> Agent:
         with self._lock:

@@ -163,6 +163,7 @@ class Agent:
 
     def close(self, timeout: float) -> None:
         """Withdraw, let go of the registry, end the thread; at most `timeout` seconds for each."""
+        self.published.set()  # whoever still waits for a configuration gets none from here
 
         async def end() -> None:
             for work in self._work:

@@ -205,7 +205,7 @@ def outgoing(
         stream_type: how a streamed body is wrapped.
     """
     url = request.url
-    host = url.host
+    host = url.raw_host.decode("ascii")  # as documents name it: `url.host` has umlauts where this has `xn--`
     scheme = url.scheme
     virtual = plan.host(host, url.port or (443 if scheme == "https" else 80))
     if virtual is None:

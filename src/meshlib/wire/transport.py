@@ -211,7 +211,7 @@ def _async_class(client: ModuleType) -> type[Any]:
             plan = self._mesh.plan or await self._mesh.aready()
             out = outgoing(plan, request, time.monotonic(), client, AsyncStream)
             if out is None:
-                if not plan.passes(request.url.host):
+                if not plan.passes(request.url.raw_host.decode("ascii")):
                     unknown_host(request.url.host, plan, client, request)
                 try:
                     return await self._passthrough.send(request)
@@ -252,7 +252,7 @@ def _sync_class(client: ModuleType) -> type[Any]:
             plan = self._mesh.plan or self._mesh.ready()
             out = outgoing(plan, request, time.monotonic(), client, SyncStream)
             if out is None:
-                if not plan.passes(request.url.host):
+                if not plan.passes(request.url.raw_host.decode("ascii")):
                     unknown_host(request.url.host, plan, client, request)
                 try:
                     return self._passthrough.send(request)

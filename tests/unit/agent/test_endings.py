@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from meshlib import Mesh, RegistryError
-from meshlib.registries.base import Instance, Lease, Update
+from meshlib.plan.plan import Plan
+from meshlib.registries.base import EMPTY, Instance, Lease, Update
 from meshlib.testing.memory import MemoryRegistry
 from tests.support import eventually
 
@@ -97,3 +98,26 @@ def test_a_watch_that_fails_again_and_again_is_said_once(
         eventually(lambda: len(begun) > 3)
     assert caplog.text.count("failed and is begun again") == 1
     assert caplog.text.count("no configuration yet") == 1
+
+
+def test_a_mesh_closed_while_a_call_waits_for_it_is_opened_again_for_that_call(tmp_path: Path) -> None:
+    class Slow(MemoryRegistry):
+        watches = 0
+
+        async def watch(self) -> AsyncGenerator[Update | RegistryError, None]:
+            self.watches += 1
+            if self.watches == 1:
+                await asyncio.sleep(3600)
+            async for said in super().watch():
+                yield said
+
+    registry = Slow()
+    mesh = Mesh(registry, state_dir=tmp_path)
+    plans: list[Plan] = []
+    opening = threading.Thread(target=lambda: plans.append(mesh.ready()))
+    opening.start()
+    eventually(lambda: registry.watches == 1)
+    mesh.close()
+    opening.join(5.0)
+    assert [plan.version for plan in plans] == [EMPTY.version]
+    mesh.close()
