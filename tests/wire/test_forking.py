@@ -18,6 +18,7 @@ from meshlib.registries.memory import MemoryRegistry
 from meshlib.state.endpoint import EndpointState
 from meshlib.wire.channels import ChannelSet
 from meshlib.wire.tls import Tls
+from meshlib.wire.transport import Options
 from tests.support import eventually
 from tests.wire.server import OK, Peer, Server, answering
 
@@ -46,19 +47,28 @@ class Idle:
 
 def called(port: int) -> Any:
     request = SimpleNamespace(url=httpx.URL(f"http://reviews:{port}/"))
-    return SimpleNamespace(request=request, call=SimpleNamespace(cluster=None))
+    return SimpleNamespace(request=request, scheme="http", call=SimpleNamespace(cluster=None))
 
 
 def test_a_channel_is_opened_in_a_child_though_another_thread_was_opening_one() -> None:
     opening, opened = threading.Event(), threading.Event()
 
-    def make(endpoint: object, out: object) -> Idle:
-        if threading.current_thread() is not threading.main_thread():
-            opening.set()
-            assert opened.wait(20)
-        return Idle()
+    class Slow(Idle):
+        """A channel that takes its time to be made."""
 
-    channels = ChannelSet(make)
+        def __init__(self, *_: object, **__: object) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                opening.set()
+                assert opened.wait(20)
+
+    class Channels(ChannelSet[Idle]):
+        def _plain_class(self) -> Any:
+            return Slow
+
+        def _tls_class(self) -> Any:
+            return Slow
+
+    channels = Channels(Options(), Tls(httpx, True, http2=False, trust_env=False))
     here, there = EndpointState("127.0.0.1", 1, 0.0), EndpointState("127.0.0.1", 2, 0.0)
     thread = threading.Thread(target=lambda: channels.get(there, called(2)))
     thread.start()
