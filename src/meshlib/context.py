@@ -58,8 +58,8 @@ def deadline(seconds: float) -> Iterator[None]:
         ...     remaining() <= 0.5
         True
     """
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"deadline is {seconds!r} seconds; a finite number above 0 is expected")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"deadline is {seconds!r} seconds; a finite number, 0 or above, is expected")
     inherited = INHERITED.get()
     ends = time.monotonic() + seconds
     if inherited.deadline is not None:

@@ -37,10 +37,15 @@ def test_a_deadline_within_another_can_tighten_but_never_loosen() -> None:
     assert tightened <= 1
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_deadline_must_lie_ahead(seconds: float) -> None:
-    with pytest.raises(ValueError, match="above 0"), meshlib.deadline(seconds):
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
+def test_a_deadline_is_finite_and_doesnt_lie_behind(seconds: float) -> None:
+    with pytest.raises(ValueError, match="finite number, 0 or above"), meshlib.deadline(seconds):
         pass
+
+
+def test_what_remains_is_a_deadline_also_when_nothing_does() -> None:
+    with meshlib.deadline(0), meshlib.deadline(meshlib.remaining() or 0.0):
+        assert meshlib.remaining() == 0.0
 
 
 def test_what_has_run_out_leaves_nothing() -> None:
@@ -76,9 +81,3 @@ def test_a_thread_inherits_it_with_its_context() -> None:
     thread.start()
     thread.join()
     assert seen[0] is not None
-
-
-@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
-def test_a_deadline_is_a_finite_time_ahead(seconds: float) -> None:
-    with pytest.raises(ValueError, match="finite number above 0"), meshlib.deadline(seconds):
-        pass

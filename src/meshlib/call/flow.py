@@ -139,7 +139,7 @@ def _try(route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str,
         status = outcome.failure or outcome.status
         _account(cluster, ticket, outcome, ended)
         if outcome.failure is not None and outcome.failure in _TIMEOUTS and _expired(call, ended):
-            outcome.failure = Failure.DEADLINE
+            status = outcome.failure = Failure.DEADLINE
         return outcome
     finally:
         # What has no response to read ends here; a response's ticket is released when its body ends.

@@ -70,6 +70,8 @@ class Database:
         self._opened: tuple[int, ...] = ()
         self._generation = 0
         self._suspect = False
+        # Whether it was a registry when we last looked: what never was one isn't ours to set aside.
+        self._known = False
 
     def mark(self) -> tuple[int, int]:
         """A cheap look: changes when another process, or this one, has written. Raises RegistryError."""
@@ -86,6 +88,7 @@ class Database:
             answer = work(connection)
             connection.execute("COMMIT")
             self._suspect = False
+            self._known = True
             return answer
 
     def write(self, work: Work[Answer]) -> Answer:
@@ -97,7 +100,7 @@ class Database:
                 try:
                     answer = self._transact(work)
                 except (Damaged, sqlite3.DatabaseError) as error:
-                    if not _is_damage(error):
+                    if not _is_damage(error) or not self._known:
                         raise
                     self._set_aside()
                 else:
@@ -155,6 +158,7 @@ class Database:
             answer = work(connection)
             connection.execute("COMMIT")
             self._suspect = False
+            self._known = True
             return answer
 
     def _connect(self) -> sqlite3.Connection:
@@ -224,7 +228,9 @@ class Database:
             raise RegistryError(self.url, f"{error.strerror}: {error.filename or self.path}", way_out) from error
         except (Damaged, sqlite3.Error) as error:
             if _is_damage(error):
-                raise RegistryError(self.url, f"is damaged: {error}", _DAMAGED) from error
+                if self._known:
+                    raise RegistryError(self.url, f"is damaged: {error}", _DAMAGED) from error
+                raise RegistryError(self.url, f"is not a registry: {error}", _FOREIGN) from error
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             raise RegistryError(self.url, *_PROBLEMS.get(code, (str(error), ""))) from error
 
@@ -240,6 +246,7 @@ def _is_damage(error: BaseException) -> bool:
 
 _CREATE = "whoever registers or applies next creates it"
 _DAMAGED = "the next process to renew its registration sets it aside as .damaged-<n> and writes a new one"
+_FOREIGN = "name another file in MESHLIB_REGISTRY, or move this one away"
 _LOCKED = ("is locked by another process", "it is tried again; `fuser` on the file shows who holds it")
 _READ_ONLY = ("cannot be written: it is read-only", "let this user write the file and its directory")
 _PROBLEMS = {

@@ -315,3 +315,15 @@ async def test_a_file_that_cannot_be_made_is_an_error_that_says_what_to_change(t
     with pytest.raises(RegistryError, match=r"No such file or directory: .*mesh\.db\.lock \(let this user write"):
         await registry.register(web(1))
     await registry.aclose()
+
+
+def test_a_file_that_never_was_a_registry_is_nobodys_to_set_aside(tmp_path: Path) -> None:
+    novel = tmp_path / "novel.txt"
+    novel.write_text("It was a dark and stormy night.\n" * 40)
+
+    async def register() -> None:
+        await SQLiteRegistry(novel).register(Instance(service="reviews", host="127.0.0.1", port=8001))
+
+    with pytest.raises(RegistryError, match="not a registry.*name another file"):
+        asyncio.run(register())
+    assert novel.read_text().startswith("It was")
