@@ -324,6 +324,6 @@ def test_a_file_that_never_was_a_registry_is_nobodys_to_set_aside(tmp_path: Path
     async def register() -> None:
         await SQLiteRegistry(novel).register(Instance(service="reviews", host="127.0.0.1", port=8001))
 
-    with pytest.raises(RegistryError, match="not a registry.*name another file"):
+    with pytest.raises(RegistryError, match=r"not a registry.*name another file"):
         asyncio.run(register())
     assert novel.read_text().startswith("It was")
