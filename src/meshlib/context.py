@@ -51,7 +51,7 @@ INHERITED: ContextVar[Inherited] = ContextVar("meshlib.inherited", default=Inher
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Bound every call made inside: all of them together spend `seconds` from now. It can tighten, never loosen.
+    """Bound the calls made inside to hosts of the mesh: together they spend `seconds`. It tightens, and never loosens.
 
     Example:
         >>> with deadline(0.5):

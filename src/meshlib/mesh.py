@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from meshlib.agent.agent import Agent
 from meshlib.agent.breakers import BreakerBridge
 from meshlib.agent.lastgood import LastGood
-from meshlib.errors import SettingsError
+from meshlib.errors import RegistryError, SettingsError
 from meshlib.plan.compile import compile_plan
 from meshlib.plan.plan import Plan
 from meshlib.plan.snapshot import Snapshot
@@ -269,11 +269,19 @@ class Mesh:
         )
 
     def withdraw(self) -> None:
-        """Take this service out of the registry; calls already on their way to it are still welcome."""
+        """Take this service out of the registry; calls already on their way to it are still welcome.
+
+        Raises:
+            RegistryError: the registry doesn't take it; the registration expires by itself.
+        """
         with self._lock:
             agent, self._served = self._agent, None
         if agent is not None:
-            agent.withdraw().result(CLOSE_WAIT)
+            try:
+                agent.withdraw().result(CLOSE_WAIT)
+            except TimeoutError:
+                problem = f"didn't take the withdrawal of {self.settings.service} within {CLOSE_WAIT:g} s"
+                raise RegistryError(self.settings.registry, problem, "it will expire by itself") from None
 
     @overload
     def transport(self, client: None = None, **options: Any) -> httpx.BaseTransport: ...

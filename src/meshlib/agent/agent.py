@@ -67,7 +67,12 @@ class Agent:
         self._work = [self._thread.submit(work()) for work in (self._run, *chores)]
 
     async def _run(self) -> None:
-        registry = self._registry = self._make_registry()
+        try:
+            registry = self._registry = self._make_registry()
+        except BaseException:
+            log.exception("the registry can't be opened: there will be no configuration")
+            self.published.set()
+            raise
         self._opened.set()
         waiting = asyncio.get_running_loop().call_later(FIRST_UPDATE_WAIT, self._fall_back)
         try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from meshlib.errors import SettingsError
+from meshlib.errors import RegistryError, SettingsError
 from meshlib.inbound.listening import Address, choose, listening
 
 if TYPE_CHECKING:
@@ -118,5 +118,5 @@ class Presence:
                 return
             try:
                 self._mesh.withdraw()
-            except TimeoutError:
-                log.warning("%s can't be withdrawn in time; its registration will expire", self._mesh.settings.service)
+            except RegistryError as error:
+                log.warning("%s", error)

@@ -53,7 +53,7 @@ class Cluster:
     """Immutable. What was observed is in `state` and in the endpoints' states, which outlive the plan.
 
     Attributes:
-        name: `host` or `host|subset`, with `|port` where the host has several.
+        name: `host` or `host|subset`; `host|subset|port` where the host has several ports.
         host: the fully qualified host.
         subset: the subset's name, "" for all endpoints.
         labels: what an endpoint must wear to be in.

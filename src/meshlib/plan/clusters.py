@@ -69,15 +69,26 @@ class Clusters:
                 policies.setdefault(fqdn(resource.spec.host, home), []).append((home, resource.spec))
         self.compiled: dict[str, Cluster] = {}
 
-    def get(self, host: str, subset: str | None, port: int) -> Cluster:
-        """The cluster of a host, subset and port (0: the only one). A host nobody serves has no endpoints."""
+    def get(self, host: str, subset: str | None, asked: int | None, port: int) -> Cluster:
+        """The cluster of a host and subset. A host nobody serves has no endpoints, nor has a port it doesn't have.
+
+        Args:
+            host: fully qualified.
+            subset: its name, None for all endpoints.
+            asked: the port a destination names, None where it names none.
+            port: of the virtual host whose route it is (0: the only one), for a destination that names none.
+        """
         known = self._hosts.get(host)
-        if known is not None and port not in known.ports:
-            port = next(iter(known.ports), 0)
-        name = "|".join(part for part in (host, subset or "", str(port or "")) if part)
+        if known is None or 0 in known.ports:
+            port = 0
+        elif asked is not None:
+            port = asked
+        elif port not in known.ports:
+            port = next(iter(known.ports))
+        name = host + (f"|{subset or ''}" if subset or port else "") + (f"|{port}" if port else "")
         cluster = self.compiled.get(name)
         if cluster is None:
-            members = known.ports[port] if known is not None else ()
+            members = known.ports.get(port, ()) if known is not None else ()
             home = known.namespace if known is not None else self._namespace
             cluster = self.compiled[name] = self._compile(name, host, subset, members, home)
         return cluster

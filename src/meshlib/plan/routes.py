@@ -55,7 +55,7 @@ class Routes:
     def _routes(self, host: str, rules: Rules, port: int) -> Iterator[RoutePlan]:
         """The rules in order. A host with rules of which none matches has no route, as in Envoy (404)."""
         if not any(spec.http for _, spec in rules):
-            cluster = self._clusters.get(host, None, port)
+            cluster = self._clusters.get(host, None, None, port)
             timeout, explicit = _timeout(None, [cluster])
             split = _split([cluster], [1], [None])
             retry = self._default_retry
@@ -71,7 +71,8 @@ class Routes:
             self._clusters.get(
                 fqdn(one.destination.host, namespace),
                 one.destination.subset,
-                one.destination.port.number if one.destination.port is not None else port,
+                one.destination.port.number if one.destination.port is not None else None,
+                port,
             )
             for one in http.route
         ]

@@ -180,3 +180,15 @@ def test_a_dot_at_the_end_makes_no_other_host() -> None:
     assert plan.host(f"{HOST}.", 80) is plan.host(HOST, 80)
     assert plan.host("reviews.", 80) is plan.host("reviews", 80)
     assert plan.host("." * 10_000, 80) is None
+
+
+@pytest.mark.parametrize(("port", "endpoints"), [(443, ["api.example.com:443"]), (8443, [])])
+def test_a_destination_gets_the_port_it_names_and_no_other(port: int, endpoints: list[str]) -> None:
+    ports = f"[{HTTP}, {{number: 443, name: https, protocol: HTTPS}}]"
+    route = (
+        f"hosts: [shop]\nhttp: [{{route: [{{destination: {{host: api.example.com, port: {{number: {port}}}}}}}]}}]\n"
+    )
+    plan = compiled(entry(ports, resolution="DNS"), doc("VirtualService", route))
+    cluster = only(plan, host="shop")
+    assert cluster.name == f"api.example.com||{port}"
+    assert [state.address for state in cluster.endpoints] == endpoints
