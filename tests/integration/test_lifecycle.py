@@ -48,8 +48,15 @@ class Program:
         self.errors = ""
 
     def line(self) -> str:
+        """The next line it writes; "" when it hasn't within a fair time, and then it is killed."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        impatient = threading.Timer(PATIENCE, self.process.kill)
+        impatient.start()
+        try:
+            return self.process.stdout.readline().strip()
+        finally:
+            impatient.cancel()
+            impatient.join()
 
     def end(self, text: str = "") -> str:
         """Give it `text` and the end of its input; what it has written when it has ended."""

@@ -30,9 +30,9 @@ PATIENCE = 30.0
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a worker: ours without MESHLIB_*, and `variables`."""
+    """The environment of a worker: ours without MESHLIB_*, its output sent as it is written, and `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MESHLIB_", "COV_", "PYTEST"))}
-    return {**kept, "PYTHONPATH": ROOTS, **variables}
+    return {**kept, "PYTHONPATH": ROOTS, "PYTHONUNBUFFERED": "1", **variables}
 
 
 class Worker:
