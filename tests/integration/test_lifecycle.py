@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with fleet_in(tmp_path) as started:
         started.start("v1")
         yield started
+    while programs:
+        programs.pop().give_up()
+
+
+programs: list[Program] = []
 
 
 class Program:
@@ -46,6 +52,16 @@ class Program:
             text=True,
         )
         self.errors = ""
+        programs.append(self)
+
+    def give_up(self) -> None:
+        """End it if a test that failed has left it behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        self.process.wait()
 
     def line(self) -> str:
         """The next line it writes; "" when it hasn't within a fair time, and then it is killed."""
