@@ -59,7 +59,7 @@ spec: {{host: reviews{detection}}}
     host = "reviews.default.svc.cluster.local"
     hosts = hosts_of([Instance("reviews", "10.0.0.1", 80)], loaded.resources)
     clusters = Clusters(hosts, loaded.resources, "default", StateStore(), 100.0, lambda: 0.5)
-    return clusters.get(host, None, 0).outlier
+    return clusters.get(host, None, None, 0).outlier
 
 
 def test_it_holds_where_no_destination_rule_speaks_of_outliers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -62,8 +63,9 @@ class Peer:
         self.sock.sendall(data)
 
     def close(self) -> None:
-        """Say that no more will come, and close."""
-        self.sock.shutdown(socket.SHUT_WR)
+        """Say that no more will come, unless the client has hung up already, and close."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
         self.sock.close()
 
     def reset(self) -> None:
