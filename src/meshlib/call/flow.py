@@ -98,12 +98,13 @@ def _guarded(
 ) -> Flow:
     """One try, if the breaker lets it through: it is asked first, for what it refuses must not move the balance."""
     breaker = cluster.state.breaker
-    permit = breaker.admit(policy, clock())
+    now = clock()
+    permit = breaker.admit(policy, now)
     if permit is None:
         return Outcome(failure=Failure.CIRCUIT_OPEN, sent=False)
     verdict = ABANDONED
     try:
-        outcome = yield from _try(route, cluster, call, number, kind, clock)
+        outcome = yield from _try(route, cluster, call, number, kind, clock, now)
         if outcome.ticket is not None:
             verdict = outcome.ticket.verdict
         return outcome
@@ -112,10 +113,13 @@ def _guarded(
         breaker.settle(policy, permit, verdict, clock())
 
 
-def _try(route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str, clock: Clock) -> Flow:
+def _try(
+    route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str, clock: Clock, began: float | None = None
+) -> Flow:
     """One try on one endpoint, accounted for exactly once whatever happens."""
-    now = clock()
-    if _expired(call, now):
+    now = clock() if began is None else began
+    expires = call.deadline
+    if expires is not None and now >= expires:
         return Outcome(failure=Failure.DEADLINE, sent=False)
     retry = route.retry
     endpoint = cluster.picker.pick(now, call.tried if retry is None or retry.avoid_tried else ())
@@ -126,7 +130,6 @@ def _try(route: RoutePlan, cluster: Cluster, call: Call, number: int, kind: str,
         return Outcome(failure=Failure.OVERFLOW, sent=False)
     call.tried.append(endpoint)
 
-    expires = call.deadline
     if retry is not None and retry.per_try_timeout is not None:
         try_ends = now + retry.per_try_timeout
         expires = try_ends if expires is None or try_ends < expires else expires

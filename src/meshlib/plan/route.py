@@ -187,6 +187,9 @@ class VirtualHost:
     def route(self, head: HeadView) -> RoutePlan | None:
         """The first route that matches."""
         for route in self.routes:
-            if route.matching(head) is not None:
+            if not route.matches:
                 return route
+            for match in route.matches:
+                if match.holds(head):
+                    return route
         return None

@@ -40,7 +40,10 @@ class RetryBudget:
     def credit(self, policy: BudgetPolicy, now: float) -> None:
         """A call begins."""
         with self._lock:
-            self._window_for(policy).add(now, 1, 0)
+            window = self._window
+            if window.seconds != policy.window:
+                window = self._window_for(policy)
+            window.add(now, 1, 0)
 
     def balance(self, policy: BudgetPolicy, now: float) -> float:
         """How many extra attempts are paid for at `now`."""

@@ -41,7 +41,7 @@ class MeshBody:
     The ticket is released exactly once: at the body's end, or when it is closed, or when it is forgotten.
     """
 
-    __slots__ = ("_body", "_call", "_request", "_ticket")
+    __slots__ = ("_body", "_call", "_ended", "_request", "_ticket")
     _client: ModuleType
 
     def __init__(self, body: Any, ticket: Ticket, call: Call, request: Any) -> None:
@@ -49,6 +49,7 @@ class MeshBody:
         self._ticket = ticket
         self._call = call
         self._request = request
+        self._ended = False
 
     def _broken(self, error: WireError) -> NoReturn:
         """Raise for a body that broke off; it can't be retried, for part of it was handed out."""
@@ -93,7 +94,11 @@ def _async_class(client: ModuleType) -> type[Any]:
         async def __anext__(self) -> bytes:
             try:
                 chunk: bytes = await self._chunks.__anext__()
-            except BaseException as error:  # its end is one, too
+            except StopAsyncIteration:
+                self._ended = True
+                self._ticket.release()
+                raise
+            except BaseException as error:
                 self._ticket.release()
                 if isinstance(error, WireError):
                     self._broken(error)
@@ -101,8 +106,9 @@ def _async_class(client: ModuleType) -> type[Any]:
             return chunk
 
         async def aclose(self) -> None:
-            self._ticket.release()
-            await self._body.aclose()
+            if not self._ended:
+                self._ticket.release()
+                await self._body.aclose()
 
     return AsyncMeshBody
 
@@ -117,13 +123,15 @@ def _sync_class(client: ModuleType) -> type[Any]:
         def __iter__(self) -> Iterator[bytes]:
             try:
                 yield from self._body
+                self._ended = True
             except WireError as error:
                 self._broken(error)
             finally:
                 self._ticket.release()
 
         def close(self) -> None:
-            self._ticket.release()
-            self._body.close()
+            if not self._ended:
+                self._ticket.release()
+                self._body.close()
 
     return SyncMeshBody

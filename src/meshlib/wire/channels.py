@@ -224,7 +224,8 @@ class AsyncChannels:
         else:
             last = self._last
             found = last[1] if last is not None and last[0]() is loop else self._for_loop(loop)
-        found.at(plan)
+        if plan is not found._plan:
+            found.follow(plan)
         return found
 
     def _for_loop(self, loop: asyncio.AbstractEventLoop) -> LoopChannels:

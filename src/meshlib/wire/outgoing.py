@@ -17,7 +17,7 @@ from meshlib.call.call import Body, Call
 from meshlib.call.effects import Failure, LocalReply, Outcome, Send
 from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited
 from meshlib.plan.plan import Plan
-from meshlib.plan.route import Rewrite, RoutePlan
+from meshlib.plan.route import RoutePlan
 from meshlib.policy.match import HeadView
 from meshlib.policy.retry import IDEMPOTENT_METHODS
 from meshlib.wire.message import Request, RequestBody, Timing
@@ -72,6 +72,7 @@ class Outgoing:
     __slots__ = (
         "_headers",
         "_inherited",
+        "_target",
         "_timeouts",
         "body",
         "call",
@@ -103,6 +104,7 @@ class Outgoing:
         self.body: RequestBody = None
         self._inherited = inherited
         self._headers: RawHeaders | None = None
+        self._target = head.raw_target
         self._timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
 
     def timing(self, send: Send) -> Timing:
@@ -116,27 +118,31 @@ class Outgoing:
 
     def wire_request(self, send: Send, now: float) -> Request:
         """What goes over the wire on one attempt."""
-        headers = self._headers
-        if headers is None:
-            headers = self._headers = self._common_headers()
-        if self.call.deadline is not None:
-            left = max(1, int((self.call.deadline - now) * 1000))
-            headers = [*headers, (DEADLINE_HEADER, b"%d" % left)]
-        attempt = max(send.attempt, self._inherited.attempt)
-        if attempt > 1:
-            headers = [*headers, (ATTEMPT_HEADER, b"%d" % attempt)]
+        if self._headers is None:
+            self._prepare()
+        headers: RawHeaders = self._headers or []
         call = self.call
+        if call.deadline is not None:
+            left = int((call.deadline - now) * 1000)
+            headers = [*headers, (DEADLINE_HEADER, b"%d" % (left if left > 0 else 1))]
+        if send.attempt > 1 or self._inherited.attempt > 1:
+            attempt = max(send.attempt, self._inherited.attempt)
+            headers = [*headers, (ATTEMPT_HEADER, b"%d" % attempt)]
         resend = call.idempotent and call.body.buffered is not None
-        return Request(self.head.method.encode("ascii"), self._target(), headers, self.body, resend=resend)
+        return Request(self.head.method.encode("ascii"), self._target, headers, self.body, resend=resend)
 
     def response_headers(self, headers: RawHeaders) -> RawHeaders:
         """The response's headers, changed as the route asks."""
+        if self.route.headers is None and self.call.cluster_headers is None:
+            return headers
         for ops in (self.route.headers, self.call.cluster_headers):
             if ops is not None and ops.response is not None:
                 headers = ops.response.apply(headers)
         return headers
 
-    def _common_headers(self) -> RawHeaders:
+    def _prepare(self) -> None:
+        """Work out what is the same on every attempt: the target, and most headers."""
+        route = self.route
         headers: RawHeaders = self.head.raw_headers
         for name, _ in headers:
             if len(name) in OUR_LENGTHS and name.lower() in OURS:
@@ -144,22 +150,17 @@ class Outgoing:
                 break
         if self._inherited.trace and PASSED_ON.isdisjoint(name.lower() for name, _ in headers):
             headers = [*headers, *self._inherited.trace]
-        for ops in (self.route.headers, self.call.cluster_headers):
-            if ops is not None and ops.request is not None:
-                headers = ops.request.apply(headers)
-        rewrite = self._rewrite()
-        if rewrite is not None and rewrite.authority is not None:
-            host = (b"host", rewrite.authority.encode("ascii"))
-            headers = [host, *(pair for pair in headers if pair[0].lower() != b"host")]
-        return headers
-
-    def _target(self) -> bytes:
-        rewrite = self._rewrite()
-        return self.head.raw_target if rewrite is None else rewrite.target(self.head.target).encode("ascii")
-
-    def _rewrite(self) -> Rewrite | None:
-        route = self.route
-        return route.rewrites[route.matching(self.head) or 0] if route.rewrites else None
+        if route.headers is not None or self.call.cluster_headers is not None:
+            for ops in (route.headers, self.call.cluster_headers):
+                if ops is not None and ops.request is not None:
+                    headers = ops.request.apply(headers)
+        if route.rewrites:
+            rewrite = route.rewrites[route.matching(self.head) or 0]
+            self._target = rewrite.target(self.head.target).encode("ascii")
+            if rewrite.authority is not None:
+                host = (b"host", rewrite.authority.encode("ascii"))
+                headers = [host, *(pair for pair in headers if pair[0].lower() != b"host")]
+        self._headers = headers
 
 
 class Stream:

@@ -5,8 +5,8 @@ The classes are made once for each HTTP client library, because httpx and httpx2
 
 from __future__ import annotations
 
-import random
-import time
+from random import random
+from time import monotonic, sleep
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -82,7 +82,7 @@ class AsyncExchange:
         out = self._outgoing
         channel = self._channels.get(send.endpoint, out)
         try:
-            reply = await channel.send(out.wire_request(send, time.monotonic()), out.timing(send))
+            reply = await channel.send(out.wire_request(send, monotonic()), out.timing(send))
         except WireError as error:
             return Outcome(failure=error.failure, error=error, sent=error.sent)
         except InvalidRequest as error:
@@ -117,7 +117,7 @@ class SyncExchange:
         out = self._outgoing
         channel = self._channels.get(send.endpoint, out)
         try:
-            reply = channel.send(out.wire_request(send, time.monotonic()), out.timing(send))
+            reply = channel.send(out.wire_request(send, monotonic()), out.timing(send))
         except WireError as error:
             return Outcome(failure=error.failure, error=error, sent=error.sent)
         except InvalidRequest as error:
@@ -133,13 +133,14 @@ class SyncExchange:
                 outcome.ticket.release()
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        sleep(seconds)
 
 
 def _outcome(reply: Reply[Any]) -> Outcome:
-    # Only a refusal says when to come back; a redirect's Retry-After is the client's business.
-    asked = retry_after(reply.headers) if reply.status >= 409 else None
-    return Outcome(reply.status, response=reply, retry_after=asked)
+    outcome = Outcome(reply.status, response=reply)
+    if reply.status >= 409:  # only a refusal says when to come back; a redirect's Retry-After is the client's business
+        outcome.retry_after = retry_after(reply.headers)
+    return outcome
 
 
 _made: dict[str, Transports] = {}
@@ -209,7 +210,7 @@ def _async_class(client: ModuleType) -> type[Any]:
             if not isinstance(request, client.Request):
                 raise _foreign(request, client)
             plan = self._mesh.plan or await self._mesh.aready()
-            out = outgoing(plan, request, time.monotonic(), client, AsyncStream)
+            out = outgoing(plan, request, monotonic(), client, AsyncStream)
             if out is None:
                 if not plan.passes(request.url.raw_host.decode("ascii")):
                     unknown_host(request.url.host, plan, client, request)
@@ -223,7 +224,7 @@ def _async_class(client: ModuleType) -> type[Any]:
             if out.scheme == "https" and not self._tls.built:
                 await anyio.to_thread.run_sync(self._tls.context)
             channels = self._channels.at(plan)
-            flow = call_flow(out.route, out.call, time.monotonic, random.random)
+            flow = call_flow(out.route, out.call, monotonic, random)
             outcome = await adrive(flow, AsyncExchange(channels, out))
             return _respond(bodies, out, outcome)
 
@@ -250,7 +251,7 @@ def _sync_class(client: ModuleType) -> type[Any]:
             if not isinstance(request, client.Request):
                 raise _foreign(request, client)
             plan = self._mesh.plan or self._mesh.ready()
-            out = outgoing(plan, request, time.monotonic(), client, SyncStream)
+            out = outgoing(plan, request, monotonic(), client, SyncStream)
             if out is None:
                 if not plan.passes(request.url.raw_host.decode("ascii")):
                     unknown_host(request.url.host, plan, client, request)
@@ -262,7 +263,7 @@ def _sync_class(client: ModuleType) -> type[Any]:
             if out.local is not None:
                 return _local(out, out.local)
             channels = self._channels.at(plan)
-            flow = call_flow(out.route, out.call, time.monotonic, random.random)
+            flow = call_flow(out.route, out.call, monotonic, random)
             outcome = drive(flow, SyncExchange(channels, out))
             return _respond(bodies, out, outcome)
 
