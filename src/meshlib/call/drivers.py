@@ -59,8 +59,9 @@ def drive(flow: Flow, io: SyncIO) -> Outcome:
     except StopIteration as end:
         result: Outcome = end.value
         return result
-    finally:
+    except BaseException:
         flow.close()
+        raise
 
 
 async def adrive(flow: Flow, io: AsyncIO) -> Outcome:
@@ -81,5 +82,6 @@ async def adrive(flow: Flow, io: AsyncIO) -> Outcome:
     except StopIteration as end:
         result: Outcome = end.value
         return result
-    finally:
+    except BaseException:
         flow.close()
+        raise

@@ -208,7 +208,9 @@ def outgoing(
     url = request.url
     host = url.raw_host.decode("ascii")  # as documents name it: `url.host` has umlauts where this has `xn--`
     scheme = url.scheme
-    virtual = plan.host(host, url.port or (443 if scheme == "https" else 80))
+    virtual = plan.hosts.get(host)
+    if virtual is None or virtual.ports is not None:  # a wildcard, perhaps, or one of several ports
+        virtual = plan.host(host, url.port or (443 if scheme == "https" else 80))
     if virtual is None:
         return None
     inherited = INHERITED.get()
