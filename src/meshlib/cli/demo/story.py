@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,22 @@ async def _tell(screen: Screen, directory: Path, pace: float, ended_by: list[int
                 await phase(stage)
             true = _end(stage)
             if keep:
-                await _play(stage, url)
+                await _until_interrupted(_play(stage, url), ended_by)
         return 0 if true else 1
     finally:
         fleet.stop()
         await registry.aclose()
+
+
+async def _until_interrupted(play: Coroutine[Any, Any, None], ended_by: list[int]) -> None:
+    """Run `play` until Ctrl-C, which is how it is meant to end; a signal of another kind ends the demo as ever."""
+    task = asyncio.current_task()
+    try:
+        await play
+    except asyncio.CancelledError:
+        if ended_by or task is None:
+            raise
+        task.uncancel()
 
 
 def _cancel_when_told(ended_by: list[int]) -> None:
