@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import NamedTuple
 
 from meshlib.state.endpoint import ABANDONED, SUCCESS, Verdict
@@ -85,7 +85,8 @@ class CircuitBreaker:
         self.on_change: Callable[[CircuitBreaker, BreakerState, BreakerState], None] | None = None
         self.on_result: Callable[[bool], None] | None = None
         self.refused = 0
-        self._lock = Lock()
+        # Reentrant, for a forgotten call may be collected, and give its permit back, while we hold it.
+        self._lock = RLock()
         self._generation = 0
         self._window = Window(BreakerPolicy().window)
         self._streak = 0

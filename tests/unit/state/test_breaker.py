@@ -112,6 +112,17 @@ def test_a_cancelled_probe_gives_its_place_back() -> None:
     assert breaker.admit(STREAK, 6.0) is not None
 
 
+def test_a_forgotten_probe_collected_while_the_breaker_counts_doesnt_wait_for_itself() -> None:
+    breaker = opened()
+    probe = breaker.admit(STREAK, 5.0)
+    assert probe is not None
+    with breaker._lock:
+        assert breaker._lock.acquire(timeout=1), "the same thread can't have it twice"
+        breaker._lock.release()
+        breaker.settle(STREAK, probe, Verdict.ABANDONED, 5.0)
+    assert breaker.admit(STREAK, 5.0) is not None
+
+
 def test_each_failed_probe_doubles_the_time_up_to_the_longest() -> None:
     breaker = opened()
     now = 0.0
