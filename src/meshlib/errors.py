@@ -4,6 +4,7 @@
     ├── SettingsError(ValueError)        a MESHLIB_* variable or an argument is wrong
     ├── InvalidDocuments(ValueError)     documents that cannot be applied; carries every problem
     ├── RegistryError                    the registry is away, damaged, locked or full
+    ├── IdentityError                    where keys and certificates come from is away, or what came is of no use
     └── CallError                        a call that brought no response; carries its evidence
         ├── UnknownHost        UH        registry-only, and the mesh doesn't know the host
         ├── NoEndpoints        UH        the cluster has no endpoint at all
@@ -42,6 +43,7 @@ __all__ = [
     "ConnectionBroken",
     "DeadlineExceeded",
     "Evidence",
+    "IdentityError",
     "InvalidDocuments",
     "MeshError",
     "NoEndpoints",
@@ -86,6 +88,22 @@ class RegistryError(MeshError):
         self.problem = problem
         self.way_out = way_out
         super().__init__(f"{registry}: {problem}" + (f" ({way_out})" if way_out else ""))
+
+
+class IdentityError(MeshError):
+    """Keys and certificates can't be had just now, or are of no use. Those in force stay so until they expire.
+
+    Attributes:
+        source: where they come from, as MESHLIB_IDENTITY says.
+        problem: what is wrong, in words.
+        way_out: what to do about it.
+    """
+
+    def __init__(self, source: str, problem: str, way_out: str = "") -> None:
+        self.source = source
+        self.problem = problem
+        self.way_out = way_out
+        super().__init__(f"{source}: {problem}" + (f" ({way_out})" if way_out else ""))
 
 
 class Attempt(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from meshlib.plan.peers import PeerTls
 from meshlib.policy.balance import Picker
 from meshlib.state.breaker import BreakerPolicy
 from meshlib.state.budget import BudgetPolicy
@@ -58,6 +59,7 @@ class Cluster:
         subset: the subset's name, "" for all endpoints.
         labels: what an endpoint must wear to be in.
         picker: chooses an endpoint.
+        peers: TLS towards endpoints, by (host, port); who is missing is spoken to in the clear.
         total: the endpoints of the host before the subset's labels were asked for.
     """
 
@@ -71,6 +73,7 @@ class Cluster:
         "limits",
         "name",
         "outlier",
+        "peers",
         "picker",
         "state",
         "subset",
@@ -93,6 +96,7 @@ class Cluster:
         breaker: BreakerPolicy | None = None,
         hedge: HedgePolicy | None = None,
         deadline: float | None = None,
+        peers: Mapping[tuple[str, int], PeerTls] = {},
     ) -> None:
         self.name = name
         self.host = host
@@ -107,6 +111,7 @@ class Cluster:
         self.breaker = breaker
         self.hedge = hedge
         self.deadline = deadline
+        self.peers = peers
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {len(self.endpoints)} endpoints>"

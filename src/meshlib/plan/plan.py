@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from meshlib.plan.cluster import Cluster
+from meshlib.plan.inbound import Inbound
 from meshlib.plan.route import VirtualHost
 
 __all__ = ["DEFAULT_DEADLINE", "Plan"]
@@ -23,10 +24,13 @@ class Plan:
         wildcards: (suffix, virtual host) with the longest suffix first, for hosts like `*.example.com`.
         clusters: by name.
         allow_any: whether hosts the mesh doesn't know pass through.
+        asked: the full names of the hosts it speaks of, None: of all there are; see `Registry.want`.
+        wanted: hosts that routes lead to and that were not asked for yet.
+        inbound: what holds for requests coming in.
         passing: suffixes of hosts that pass through whatever `allow_any` says: wildcards without endpoints.
     """
 
-    __slots__ = ("allow_any", "clusters", "hosts", "passing", "version", "wildcards")
+    __slots__ = ("allow_any", "asked", "clusters", "hosts", "inbound", "passing", "version", "wanted", "wildcards")
 
     def __init__(
         self,
@@ -37,6 +41,9 @@ class Plan:
         *,
         allow_any: bool = True,
         passing: Sequence[str] = (),
+        asked: frozenset[str] | None = None,
+        wanted: frozenset[str] = frozenset(),
+        inbound: Inbound = Inbound(),  # noqa: B008 - an immutable tuple
     ) -> None:
         self.version = version
         self.hosts = hosts
@@ -44,6 +51,9 @@ class Plan:
         self.clusters = clusters
         self.allow_any = allow_any
         self.passing = tuple(passing)
+        self.asked = asked
+        self.wanted = wanted
+        self.inbound = inbound
 
     def host(self, name: str, port: int) -> VirtualHost | None:
         """The virtual host for the host and port of a URL, or None when the mesh doesn't know it.

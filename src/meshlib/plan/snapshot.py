@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from meshlib.registries.base import Instance
-from meshlib.resources import Resource
+from meshlib.resources import Intentions, Resource
 
 __all__ = ["Snapshot"]
 
@@ -17,8 +17,11 @@ class Snapshot(NamedTuple):
         instances: who is there.
         resources: what is wanted.
         version: changes when either does.
+        asked, intentions: as on `registries.base.Update`.
     """
 
     instances: tuple[Instance, ...] = ()
     resources: tuple[Resource, ...] = ()
     version: str = "empty"
+    asked: frozenset[str] | None = None
+    intentions: Intentions | None = None

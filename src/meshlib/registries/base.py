@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from meshlib.errors import RegistryError, SettingsError
+from meshlib.resources.documents import Source
+from meshlib.resources.intentions import Intentions
 
 if TYPE_CHECKING:
-    from meshlib.resources import Resource, ResourceKey, Source
+    from meshlib.resources import Resource, ResourceKey
 
 __all__ = [
     "DEFAULT_TTL",
@@ -60,6 +62,8 @@ MAX_LABELS = 64
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]-]{0,261}")
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:%-]{0,252}")
+_DATACENTER = re.compile(r"[a-z0-9_-]{1,63}")
+_TEXT_LONG = re.compile(r"[^\x00-\x1f\x7f]{0,2048}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{0,253}")
 
 
@@ -81,6 +85,8 @@ class Instance(msgspec.Struct, frozen=True):
         labels: at most 64, e.g. `{"version": "v2"}`.
         locality: `region/zone/subzone`, "" when unknown.
         healthy: what the process says of itself.
+        identity: the SPIFFE ID it serves mTLS with, "": it takes plain connections.
+        datacenter: where it is, "": where this registry is. Elsewhere's are `<service>.service.<datacenter>.consul`.
 
     Raises:
         SettingsError: a value is not allowed; the message names the field.
@@ -95,6 +101,8 @@ class Instance(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}
     locality: str = ""
     healthy: bool = True
+    identity: str = ""
+    datacenter: str = ""
 
     def __post_init__(self) -> None:
         name = "a DNS label: up to 63 of a-z, 0-9 and -, no - at the ends"
@@ -104,6 +112,9 @@ class Instance(msgspec.Struct, frozen=True):
         self._check("host", self.host, _HOST, "a host name or an IP address without a port")
         self._check("id", self.id, _ID, "up to 262 of letters, digits, '.', '_', ':' and '-'")
         self._check("locality", self.locality, _TEXT, text)
+        self._check("identity", self.identity, _TEXT_LONG, "a SPIFFE ID of at most 2048 characters")
+        if self.datacenter:
+            self._check("datacenter", self.datacenter, _DATACENTER, "lower case letters, digits, '-' and '_'")
         for field, number in (("port", self.port), ("weight", self.weight)):
             if not 1 <= number <= 65535:
                 raise SettingsError(f"{field} of an instance is {number}; expected 1 to 65535")
@@ -127,12 +138,17 @@ class Update(msgspec.Struct, frozen=True):
         sources: the documents, each with the place it comes from.
         version: changes exactly when instances or sources do.
         warnings: what was passed over, in words.
+        asked: the full names of the hosts this snapshot speaks of, where a registry only tells of those it was asked
+            for (see `Registry.want`); None: of every host there is.
+        intentions: who may call the service this process is; None: the registry has no say in it.
     """
 
     instances: tuple[Instance, ...]
     sources: tuple[Source, ...]
     version: str
     warnings: tuple[str, ...] = ()
+    asked: frozenset[str] | None = None
+    intentions: Intentions | None = None
 
 
 class Lease:
@@ -194,6 +210,14 @@ class Registry(Protocol):
         goes on; when the registry has recovered, its snapshot is yielded again even if nothing in it changed.
         """
 
+    async def want(self, hosts: Iterable[str]) -> None:
+        """From now on watch the services with these full names too, as `reviews.default.svc.cluster.local`.
+
+        Returns at once; `watch` yields a snapshot whose `asked` has each name when its first answer is there, be it
+        that there is no such service. Registries that tell of everything do nothing. Names that can't be a service's
+        here are asked and have nothing.
+        """
+
     async def register(self, instance: Instance, ttl: float = DEFAULT_TTL) -> Lease:
         """Announce `instance` for `ttl` seconds. Raises RegistryError."""
 
@@ -216,15 +240,15 @@ def address(host: str, port: int) -> str:
 
 
 def merge(leases: Iterable[Instance]) -> tuple[tuple[Instance, ...], tuple[str, ...]]:
-    """One instance per (namespace, service, host, port), and warnings about leases that contradict each other.
+    """One instance per address of a service, and warnings about leases that contradict each other.
 
     The workers of one server register the same address. The greatest weight counts, one healthy worker makes the
     address healthy, and labels and locality are those of the least lease id. The merged id is the address, so that
     nothing changes when a worker is replaced.
     """
-    groups: dict[tuple[str, str, str, int], list[Instance]] = {}
+    groups: dict[tuple[str, str, str, str, int], list[Instance]] = {}
     for lease in leases:
-        groups.setdefault((lease.namespace, lease.service, lease.host, lease.port), []).append(lease)
+        groups.setdefault((lease.namespace, lease.service, lease.datacenter, lease.host, lease.port), []).append(lease)
     merged, warnings = [], []
     for key in sorted(groups):
         group = groups[key]
@@ -246,7 +270,14 @@ def merge(leases: Iterable[Instance]) -> tuple[tuple[Instance, ...], tuple[str, 
     return tuple(merged), tuple(warnings)
 
 
-def make_update(leases: Iterable[Instance], sources: Sequence[Source], warnings: Sequence[str] = ()) -> Update:
+def make_update(
+    leases: Iterable[Instance],
+    sources: Sequence[Source],
+    warnings: Sequence[str] = (),
+    *,
+    asked: frozenset[str] | None = None,
+    intentions: Intentions | None = None,
+) -> Update:
     """The snapshot made of live leases and documents; `sources` must come in an order of their own."""
     instances, contradictions = merge(leases)
     digest = blake2b(_encoder.encode(instances), digest_size=12)
@@ -255,7 +286,11 @@ def make_update(leases: Iterable[Instance], sources: Sequence[Source], warnings:
         digest.update(b"%d %d " % (len(origin.encode()), len(text)))
         digest.update(origin.encode())
         digest.update(text)
-    return Update(instances, tuple(sources), digest.hexdigest(), (*warnings, *contradictions))
+    if asked is not None or intentions is not None:
+        digest.update(_encoder.encode((sorted(asked or ()), intentions)))
+    return Update(
+        instances, tuple(sources), digest.hexdigest(), (*warnings, *contradictions), asked=asked, intentions=intentions
+    )
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")

@@ -51,6 +51,9 @@ class FileRegistry:
 
         return poll(look)
 
+    async def want(self, hosts: Iterable[str]) -> None:
+        pass  # it tells of every host there is
+
     async def register(self, instance: Instance, ttl: float = DEFAULT_TTL) -> Lease:
         """See `Registry.register`."""
         lease = Lease(instance, ttl, self._put, self._remove)

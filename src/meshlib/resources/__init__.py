@@ -18,10 +18,12 @@ from meshlib.resources.documents import (
     Spec,
     encode,
 )
+from meshlib.resources.intentions import HeaderPermission, Intention, Intentions, Permission
 from meshlib.resources.loading import load
 from meshlib.resources.names import aliases, fqdn
 from meshlib.resources.networking import (
     Abort,
+    ClientTLSSettings,
     ConnectionPoolSettings,
     Delay,
     Destination,
@@ -52,16 +54,25 @@ from meshlib.resources.networking import (
     VirtualServiceSpec,
     WorkloadEntry,
 )
-from meshlib.resources.outbound import CircuitBreaker, Hedging, OutboundPolicySpec, OutboundRetryBudget
+from meshlib.resources.outbound import (
+    CircuitBreaker,
+    FailoverDestination,
+    Hedging,
+    OutboundPolicySpec,
+    OutboundRetryBudget,
+)
 from meshlib.resources.references import References, check_references
+from meshlib.resources.security import MutualTLS, MutualTLSMode, PeerAuthenticationSpec, WorkloadSelector
 
 __all__ = [
     "Abort",
     "CircuitBreaker",
+    "ClientTLSSettings",
     "ConnectionPoolSettings",
     "Delay",
     "Destination",
     "DestinationRuleSpec",
+    "FailoverDestination",
     "FieldNote",
     "HTTPBody",
     "HTTPDirectResponse",
@@ -74,16 +85,23 @@ __all__ = [
     "HTTPRouteDestination",
     "HTTPSettings",
     "HeaderOperations",
+    "HeaderPermission",
     "Headers",
     "Hedging",
+    "Intention",
+    "Intentions",
     "LoadBalancerSettings",
     "Loaded",
     "Metadata",
+    "MutualTLS",
+    "MutualTLSMode",
     "Origin",
     "OutboundPolicySpec",
     "OutboundRetryBudget",
     "OutlierDetection",
+    "PeerAuthenticationSpec",
     "Percent",
+    "Permission",
     "PortSelector",
     "Problem",
     "References",
@@ -100,6 +118,7 @@ __all__ = [
     "TrafficPolicy",
     "VirtualServiceSpec",
     "WorkloadEntry",
+    "WorkloadSelector",
     "aliases",
     "check_references",
     "encode",

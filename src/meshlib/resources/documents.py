@@ -9,6 +9,7 @@ import msgspec
 
 from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
+from meshlib.resources.security import PeerAuthenticationSpec
 
 __all__ = [
     "FieldNote",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 Path = tuple[str | int, ...]
-Spec = VirtualServiceSpec | DestinationRuleSpec | ServiceEntrySpec | OutboundPolicySpec
+Spec = VirtualServiceSpec | DestinationRuleSpec | ServiceEntrySpec | OutboundPolicySpec | PeerAuthenticationSpec
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN = 60

@@ -62,9 +62,7 @@ _IGNORED: Mapping[type, Mapping[str, str]] = {
     istio.VirtualServiceSpec: _table(_HTTP_ONLY, "tls", "tcp") | _table(_VISIBILITY, "exportTo"),
     istio.HTTPRoute: _table(_LATER, "delegate", "mirror", "mirrors", "mirrorPercent", "mirrorPercentage")
     | _table("does not apply in a library: browsers ask the application itself", "corsPolicy"),
-    istio.HTTPMatchRequest: _table(
-        _WIDER, "scheme", "port", "sourceLabels", "gateways", "withoutHeaders", "sourceNamespace"
-    )
+    istio.HTTPMatchRequest: _table(_WIDER, "scheme", "port", "sourceLabels", "gateways", "sourceNamespace")
     | _table("not supported yet: paths are compared with their case", "ignoreUriCase")
     | _table(_PROXY, "statPrefix"),
     istio.HTTPRedirect: _table(_LATER, "port", "derivePort", "scheme", "prefixRewrite"),
@@ -73,7 +71,8 @@ _IGNORED: Mapping[type, Mapping[str, str]] = {
     istio.Delay: _table("not supported by Istio either", "exponentialDelay"),
     istio.Abort: _table(_HTTP_ONLY, "grpcStatus") | _table("not supported by Istio either", "http2Error"),
     istio.DestinationRuleSpec: _table(_VISIBILITY, "exportTo") | _table(_LATER, "workloadSelector"),
-    istio.TrafficPolicy: _table(_LATER, "tls", "portLevelSettings") | _table(_PROXY, "tunnel", "proxyProtocol"),
+    istio.TrafficPolicy: _table(_LATER, "portLevelSettings") | _table(_PROXY, "tunnel", "proxyProtocol"),
+    istio.ClientTLSSettings: _table(_LATER, "credentialName", "caCrl"),
     istio.LoadBalancerSettings: _table(
         _LATER, "consistentHash", "localityLbSetting", "zoneAwareLbSetting", "warmup", "warmupDurationSecs"
     ),

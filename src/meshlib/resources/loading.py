@@ -26,6 +26,7 @@ from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, 
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.references import check_references
 from meshlib.resources.routes import inert
+from meshlib.resources.security import PeerAuthenticationSpec
 from meshlib.resources.texts import documents
 from meshlib.resources.validate import check, name_fault
 from meshlib.resources.yamltext import Document, TextError, line_of
@@ -34,6 +35,7 @@ __all__ = ["load"]
 
 _MAX_REPORTED = 1000
 _ISTIO = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
+_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 _OURS = ("meshlib/v1",)
 _Status = Literal["approximated", "ignored"]
 
@@ -48,6 +50,7 @@ _KINDS: Mapping[str, _Kind] = {
     "DestinationRule": _Kind(DestinationRuleSpec, _ISTIO),
     "ServiceEntry": _Kind(ServiceEntrySpec, _ISTIO),
     "OutboundPolicy": _Kind(OutboundPolicySpec, _OURS),
+    "PeerAuthentication": _Kind(PeerAuthenticationSpec, _SECURITY),
 }
 _MAX_NAME = 512
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -184,7 +187,7 @@ def _known_kind(document: Mapping[str, Any], report: _DocumentReport) -> _Kind |
     kind, version = document.get("kind"), document.get("apiVersion")
     if not isinstance(kind, str) or kind not in _KINDS:
         hint = nearest(kind, _KINDS) if isinstance(kind, str) else ""
-        if version not in (None, *_ISTIO, *_OURS):
+        if version not in (None, *_ISTIO, *_SECURITY, *_OURS):
             hint = "; leave documents of other kinds out"
         report.problem(("kind",), f"expected one of {', '.join(_KINDS)}, found {show(kind)}{hint}")
         return None

@@ -15,6 +15,7 @@ from meshlib.resources.units import Base64, Count, Percentage, Port, Seconds, Se
 
 __all__ = [
     "Abort",
+    "ClientTLSSettings",
     "ConnectionPoolSettings",
     "Delay",
     "Destination",
@@ -71,6 +72,7 @@ class HTTPMatchRequest(_Message, frozen=True):
     authority: StringMatch | None = None
     headers: dict[str, StringMatch] = {}
     query_params: dict[str, StringMatch] = {}
+    without_headers: dict[str, StringMatch] = {}
 
 
 class PortSelector(_Message, frozen=True):
@@ -261,12 +263,33 @@ class RetryBudget(_Message, frozen=True):
     min_retry_concurrency: Count = 3
 
 
+class ClientTLSSettings(_Message, frozen=True):
+    """TLS to a destination, begun by meshlib for `http://` URLs.
+
+    Attributes:
+        mode: DISABLE: plain. SIMPLE: TLS. MUTUAL: with the certificate named here. ISTIO_MUTUAL: with the identity.
+        client_certificate, private_key, ca_certificates: paths of PEM files; without the last the system's CAs.
+        subject_alt_names: what the peer's certificate must have one of; without it the destination's own identity.
+        sni: the server name sent; without it the destination's host.
+        insecure_skip_verify: don't verify the peer. SIMPLE and MUTUAL only.
+    """
+
+    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
+    client_certificate: str = ""
+    private_key: str = ""
+    ca_certificates: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    sni: str = ""
+    insecure_skip_verify: bool = False
+
+
 class TrafficPolicy(_Message, frozen=True):
     """How calls to a destination are balanced, limited and judged."""
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
+    tls: ClientTLSSettings | None = None
     retry_budget: RetryBudget | None = None
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from meshlib.resources.units import Percentage, Range, Seconds
 
-__all__ = ["CircuitBreaker", "Hedging", "OutboundPolicySpec", "OutboundRetryBudget"]
+__all__ = ["CircuitBreaker", "FailoverDestination", "Hedging", "OutboundPolicySpec", "OutboundRetryBudget"]
 
 _AtLeastOne = Annotated[int, Range(1, 2**32 - 1)]
 
@@ -69,12 +69,20 @@ class Hedging(_Message, frozen=True):
     max_extra_percent: Percentage = 1.0
 
 
+class FailoverDestination(_Message, frozen=True):
+    """Where calls go while a destination has no healthy endpoint: a host, or one subset of it."""
+
+    host: str
+    subset: str | None = None
+
+
 class OutboundPolicySpec(_Message, frozen=True):
     """How calls to `host` (or one subset of it) are made. None leaves a feature off or to Istio's documents.
 
     Attributes:
         deadline: seconds a whole call may take, retries, backoff and hedges included.
         panic_threshold: percent of healthy endpoints below which health is ignored.
+        failover: destinations to use instead, in order, while this one has no healthy endpoint.
         always_eject_one: whether outlier detection may eject one endpoint whatever `maxEjectionPercent` says.
     """
 
@@ -87,3 +95,4 @@ class OutboundPolicySpec(_Message, frozen=True):
     deadline: Seconds | None = None
     panic_threshold: Percentage | None = None
     always_eject_one: bool | None = None
+    failover: tuple[FailoverDestination, ...] = ()

@@ -1,0 +1,1 @@
+"""Who this process is: keys, certificates, trust bundles, SPIFFE IDs, rotation."""

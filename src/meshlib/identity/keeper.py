@@ -1,0 +1,102 @@
+"""The identity of this process as it is now: one writer, the agent's thread; read from any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from meshlib.errors import IdentityError
+from meshlib.identity.material import IdentitySource, Material
+
+__all__ = ["Identity"]
+
+log = logging.getLogger("meshlib.identity")
+
+RESTART_WAIT = 1.0
+"""Seconds before a source that failed in a way nobody foresaw is begun again."""
+
+Commit = Callable[[], None]
+Prepare = Callable[[Material], Commit]
+
+
+class Identity:
+    """Holds the newest material and has everybody who depends on it follow.
+
+    Args:
+        make_source: opens where it comes from, on the agent's thread.
+        url: what MESHLIB_IDENTITY says, for messages.
+
+    Attributes:
+        material: in force now; None before the first is there.
+        error: what is wrong with the source, None when nothing is.
+        error_since: monotonic seconds since when, None when nothing is.
+        settled: set when the first material is in force, or the source has failed once.
+    """
+
+    def __init__(self, make_source: Callable[[], IdentitySource], url: str) -> None:
+        self.url = url
+        self.material: Material | None = None
+        self.error: IdentityError | None = None
+        self.error_since: float | None = None
+        self.settled = threading.Event()
+        self._make_source = make_source
+        self._lock = threading.Lock()
+        self._followers: list[Prepare] = []
+
+    def follow(self, prepare: Prepare) -> None:
+        """Have `prepare` called with the material in force, if any, and with every later one.
+
+        What takes time is done in `prepare`, off the hot path; what it returns puts the result in force, at once for
+        all followers. A material that a follower can't use (it raises ValueError or OSError, as `ssl` does) is refused
+        whole, and the one before stays.
+        """
+        with self._lock:
+            self._followers.append(prepare)
+            if self.material is not None:
+                prepare(self.material)()
+
+    async def run(self) -> None:
+        """Follow the source until cancelled: a chore of the agent's."""
+        source = self._make_source()
+        try:
+            while True:
+                try:
+                    async with contextlib.aclosing(source.watch()) as watch:
+                        async for said in watch:
+                            self._take(said)
+                except Exception as error:
+                    log.exception("following the identity of %s failed and is begun again", self.url)
+                    self._take(IdentityError(self.url, f"following it failed: {error!r}"))
+                await asyncio.sleep(RESTART_WAIT)
+        finally:
+            await source.aclose()
+
+    def _take(self, said: Material | IdentityError) -> None:
+        if isinstance(said, Material):
+            try:
+                self._adopt(said)
+            except (ValueError, OSError) as error:
+                said = IdentityError(self.url, f"the material for {said.id} can't be used: {error}")
+        if isinstance(said, IdentityError):
+            if self.error is None or str(self.error) != str(said):
+                log.warning("%s; the identity before stays in force", said)
+            self.error_since = self.error_since or time.monotonic()
+            self.error = said
+        elif self.error is not None:
+            log.info("the identity is in order again")
+            self.error = self.error_since = None
+        self.settled.set()
+
+    def _adopt(self, material: Material) -> None:
+        with self._lock:
+            commits = [prepare(material) for prepare in self._followers]
+            for commit in commits:
+                commit()
+            first = self.material is None
+            self.material = material
+        left = material.not_after - time.time()
+        log.log(logging.INFO if first else logging.DEBUG, "%s from %s, for %.0f s", material.id, self.url, left)
