@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from meshlib.registries import default_url
 __all__ = ["Settings", "default_state_dir", "parse_address", "settings_from"]
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+IDENTITIES = ("none", "files", "consul", "spiffe")
 OUTBOUND = ("allow-any", "registry-only")
 
 
@@ -30,6 +32,8 @@ class Settings(NamedTuple):
         locality: MESHLIB_LOCALITY.
         outbound: MESHLIB_OUTBOUND, `allow-any` or `registry-only`.
         state_dir: MESHLIB_STATE_DIR.
+        identity: MESHLIB_IDENTITY, `none` or a URL.
+        trusted_hops: MESHLIB_TRUSTED_HOPS, SPIFFE IDs and IP networks.
     """
 
     service: str | None
@@ -40,6 +44,8 @@ class Settings(NamedTuple):
     locality: str
     outbound: str
     state_dir: Path
+    identity: str = "none"
+    trusted_hops: tuple[str, ...] = ()
 
 
 def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -61,6 +67,8 @@ def settings_from(
     locality: str | None = None,
     outbound: str | None = None,
     state_dir: str | os.PathLike[str] | None = None,
+    identity: str | None = None,
+    trusted_hops: Sequence[str] | None = None,
 ) -> Settings:
     """Arguments where they are given, else the variables, else the defaults.
 
@@ -74,9 +82,6 @@ def settings_from(
             return given, name
         return environ.get(variable) or default, variable
 
-    identity, source = value("identity", None, "none")
-    if identity != "none":
-        raise SettingsError(f"{source} is {identity!r}; only 'none' is allowed by this version")
     found_dir = Path(state_dir) if state_dir is not None else None
     directory = found_dir or Path(environ.get("MESHLIB_STATE_DIR") or default_state_dir(environ)).expanduser()
     name, source = value("service", service, "")
@@ -89,6 +94,8 @@ def settings_from(
         locality=_locality(*value("locality", locality, "")),
         outbound=_one_of(*value("outbound", outbound, OUTBOUND[0]), OUTBOUND),
         state_dir=directory.absolute(),
+        identity=_identity(*value("identity", identity, "none")),
+        trusted_hops=_hops(*value("trusted_hops", None if trusted_hops is None else ",".join(trusted_hops), "")),
     )
 
 
@@ -112,7 +119,9 @@ def _label(text: str, source: str) -> str:
 
 def _registry(url: str, source: str) -> str:
     if ":" not in url:
-        raise SettingsError(f"{source} is {url!r}; expected a URL: sqlite:///path or file:///directory-or-file")
+        raise SettingsError(
+            f"{source} is {url!r}; expected a URL: sqlite:///path, file:///directory-or-file or consul://host:port"
+        )
     return url
 
 
@@ -126,6 +135,24 @@ def _one_of(text: str, source: str, allowed: tuple[str, ...]) -> str:
     if text not in allowed:
         raise SettingsError(f"{source} is {text!r}; allowed: {', '.join(allowed)}")
     return text
+
+
+def _identity(text: str, source: str) -> str:
+    if text.partition(":")[0] not in IDENTITIES:
+        raise SettingsError(f"{source} is {text!r}; expected none, files:///directory, consul or spiffe:///socket")
+    return text
+
+
+def _hops(text: str, source: str) -> tuple[str, ...]:
+    hops = tuple(filter(None, (part.strip() for part in text.split(","))))
+    for hop in hops:
+        if not hop.startswith("spiffe://"):
+            try:
+                ipaddress.ip_network(hop)
+            except ValueError as error:
+                expected = "SPIFFE IDs and IP networks with commas, such as spiffe://example.org/gateway,10.1.0.0/16"
+                raise SettingsError(f"{source} has {hop!r}; expected {expected} ({error})") from None
+    return hops
 
 
 def _labels(text: str, source: str) -> Mapping[str, str]:

@@ -31,6 +31,8 @@ def test_variables_are_read() -> None:
             "MESHLIB_LOCALITY": "eu/west/a",
             "MESHLIB_OUTBOUND": "registry-only",
             "MESHLIB_STATE_DIR": "/var/lib/mesh",
+            "MESHLIB_IDENTITY": "files:///etc/tls",
+            "MESHLIB_TRUSTED_HOPS": "spiffe://example.org/gateway, 10.1.0.0/16",
         }
     )
     assert settings == (
@@ -42,6 +44,8 @@ def test_variables_are_read() -> None:
         "eu/west/a",
         "registry-only",
         Path("/var/lib/mesh"),
+        "files:///etc/tls",
+        ("spiffe://example.org/gateway", "10.1.0.0/16"),
     )
 
 
@@ -61,6 +65,7 @@ def test_an_argument_wins_over_its_variable() -> None:
         ("MESHLIB_LOCALITY", "eu/west/a/rack", "region/zone/subzone"),
         ("MESHLIB_OUTBOUND", "open", "registry-only"),
         ("MESHLIB_IDENTITY", "vault", "none"),
+        ("MESHLIB_TRUSTED_HOPS", "gateway", "IP networks"),
     ],
 )
 def test_a_bad_value_names_the_variable_the_value_and_what_is_allowed(variable: str, value: str, allowed: str) -> None:

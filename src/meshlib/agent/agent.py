@@ -8,7 +8,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from meshlib.agent.configuration import Configuration
@@ -61,6 +61,7 @@ class Agent:
         self._last_good = last_good
         self._serves = serves
         self._registrations: list[Registration] = []
+        self._wanted: set[str] = set()
         self._revisit: asyncio.TimerHandle | None = None
         self._saved = ""
         self._thread = LoopThread("meshlib-agent")
@@ -74,6 +75,7 @@ class Agent:
             self.published.set()
             raise
         self._opened.set()
+        await registry.want(self._wanted)
         waiting = asyncio.get_running_loop().call_later(FIRST_UPDATE_WAIT, self._fall_back)
         try:
             while True:
@@ -116,6 +118,7 @@ class Agent:
             self.published.set()
             return
         log.warning("started with the last good configuration of %s", self._last_good.path)
+        self.want(update.asked or ())  # or the registry's first word would be of no host at all
         self._saved = update.version
         self.from_disk = True
         again = self.configuration.take(update, time.monotonic())
@@ -139,13 +142,15 @@ class Agent:
         self._revisit = None
         self._after(self.configuration.revisit(time.monotonic()))
 
-    def register(self, instance: Instance) -> concurrent.futures.Future[Registration]:
-        """Keep `instance` registered from now on; the future is done when the work has begun."""
+    def register(
+        self, instance: Instance, identity: Callable[[], str] | None = None
+    ) -> concurrent.futures.Future[Registration]:
+        """Keep `instance` registered from now on; the future is done when the work has begun. See `Registration`."""
 
         async def begin() -> Registration:
             await self._opened.wait()
             assert self._registry is not None
-            registration = Registration(self._registry, instance)
+            registration = Registration(self._registry, instance, identity)
             self._registrations.append(registration)
             return registration
 
@@ -160,6 +165,17 @@ class Agent:
                 await registration.withdraw()
 
         return self._thread.submit(end())
+
+    def want(self, hosts: Iterable[str]) -> None:
+        """Have the registry watch the services with these full names too."""
+
+        async def ask() -> None:
+            if self._registry is None:
+                self._wanted.update(hosts)
+            else:
+                await self._registry.want(hosts)
+
+        self._thread.submit(ask())
 
     @property
     def registrations(self) -> tuple[Registration, ...]:

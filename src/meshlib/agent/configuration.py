@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from meshlib.errors import InvalidDocuments, RegistryError
+from meshlib.plan.hosts import host_of
 from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance, Update
 from meshlib.resources import FieldNote, Resource, Source, load
@@ -57,8 +58,8 @@ class Configuration:
         self._good_sources: tuple[Source, ...] = ()
         self._sources: tuple[Source, ...] | None = None
         self._seen: Update | None = None
-        self._served: dict[tuple[str, str], tuple[Instance, ...]] = {}
-        self._suspects: dict[tuple[str, str], float] = {}
+        self._served: dict[str, list[Instance]] = {}
+        self._suspects: dict[str, float] = {}
         self.update: Update | None = None
         self.notes: tuple[FieldNote, ...] = ()
         self.trouble: Trouble | None = None
@@ -114,11 +115,11 @@ class Configuration:
         seen = self._seen
         if seen is None:
             return None
-        instances, again = self._plausible(seen.instances, now)
+        instances, again = self._plausible(seen, now)
         old_documents = self.invalid is not None and isinstance(self.invalid.error, InvalidDocuments)
         version = f"{seen.version}+old-documents" if old_documents else seen.version
         try:
-            self._publish(Snapshot(instances, self._resources, version))
+            self._publish(Snapshot(instances, self._resources, version, seen.asked, seen.intentions))
         except Exception as error:
             log.exception("the configuration %s can't be compiled, the old one stays in force", version)
             self.invalid = self.invalid or Trouble(error, now)
@@ -126,22 +127,21 @@ class Configuration:
         if not old_documents:
             self.invalid = None
         self.changed_at = now
-        self.update = Update(instances, self._good_sources, version)
+        self.update = Update(instances, self._good_sources, version, asked=seen.asked, intentions=seen.intentions)
         return again
 
-    def _plausible(self, instances: tuple[Instance, ...], now: float) -> tuple[tuple[Instance, ...], float | None]:
+    def _plausible(self, seen: Update, now: float) -> tuple[tuple[Instance, ...], float | None]:
         """The instances, and for services that suddenly have none the last ones for a while."""
-        services: dict[tuple[str, str], tuple[Instance, ...]] = {}
-        for instance in instances:
-            key = (instance.namespace, instance.service)
-            services[key] = (*services.get(key, ()), instance)
+        services: dict[str, list[Instance]] = {}
+        for instance in seen.instances:
+            services.setdefault(host_of(instance), []).append(instance)
         kept: list[Instance] = []
         for key, last in self._served.items():
-            if key in services:
+            if key in services or (seen.asked is not None and key not in seen.asked):
                 self._suspects.pop(key, None)
                 continue
             if key not in self._suspects:
-                log.info("%s/%s has no endpoint any more; its last %d are kept for %d s", *key, len(last), SUSPECT_FOR)
+                log.info("%s has no endpoint any more; its last %d are kept for %d s", key, len(last), SUSPECT_FOR)
             since = self._suspects.setdefault(key, now)
             if now - since < SUSPECT_FOR:
                 services[key] = last
@@ -150,4 +150,4 @@ class Configuration:
             del self._suspects[key]
         self._served = services
         waits = [since + SUSPECT_FOR - now for since in self._suspects.values()]
-        return (*instances, *kept), max(0.0, min(waits)) if waits else None
+        return (*seen.instances, *kept), max(0.0, min(waits)) if waits else None

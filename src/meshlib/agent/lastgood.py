@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from meshlib.registries.base import Instance, Update
-from meshlib.resources import Source
+from meshlib.resources import Intentions, Source
 
 __all__ = ["LastGood"]
 
@@ -25,6 +25,8 @@ class _Stored(msgspec.Struct):
     version: str
     instances: tuple[Instance, ...]
     sources: tuple[Source, ...]
+    asked: frozenset[str] | None = None
+    intentions: Intentions | None = None
 
 
 class LastGood:
@@ -46,7 +48,9 @@ class LastGood:
         Args:
             update: a snapshot that was compiled without a problem.
         """
-        payload = msgspec.json.encode(_Stored(update.version, update.instances, update.sources))
+        payload = msgspec.json.encode(
+            _Stored(update.version, update.instances, update.sources, update.asked, update.intentions)
+        )
         temporary = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -76,4 +80,6 @@ class LastGood:
         except (OSError, ValueError) as error:
             log.warning("the last good configuration in %s can't be used: %s", self.path, error)
             return None
-        return Update(stored.instances, stored.sources, stored.version)
+        return Update(
+            stored.instances, stored.sources, stored.version, asked=stored.asked, intentions=stored.intentions
+        )

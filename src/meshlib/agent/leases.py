@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
+
 from meshlib.errors import RegistryError
 from meshlib.registries.base import Instance, Lease, Registry
 
@@ -15,6 +17,9 @@ __all__ = ["Registration"]
 log = logging.getLogger("meshlib.agent")
 
 T = TypeVar("T")
+
+IDENTITY_LOOK = 0.05
+"""Seconds between two looks at whether this process has its first certificate."""
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 2.0
@@ -27,17 +32,20 @@ class Registration:
     Args:
         registry: where.
         instance: what.
+        identity: the SPIFFE ID the process serves mTLS with, "" as long as there is none yet, which is waited for;
+            without it, plain connections are announced.
 
     Attributes:
         error: why it isn't registered, or couldn't be renewed; None when all is well.
         lease: None until it is registered.
     """
 
-    def __init__(self, registry: Registry, instance: Instance) -> None:
+    def __init__(self, registry: Registry, instance: Instance, identity: Callable[[], str] | None = None) -> None:
         self.instance = instance
         self.error: RegistryError | None = None
         self.lease: Lease | None = None
         self._registry = registry
+        self._identity = identity
         self._task = asyncio.get_running_loop().create_task(self._keep())
         self.registered = asyncio.Event()
 
@@ -54,11 +62,17 @@ class Registration:
                 )
 
     async def _keep(self) -> None:
+        if self._identity is not None:
+            while not (identity := self._identity()):  # noqa: ASYNC110 - it comes from another thread; announced as plain, callers would be refused, or unprotected
+                await asyncio.sleep(IDENTITY_LOOK)
+            self.instance = msgspec.structs.replace(self.instance, identity=identity)
         self.lease = lease = await self._persist(lambda: self._registry.register(self.instance), LONGEST_WAIT)
         self.registered.set()
         log.info("registered %s at %s:%d", self.instance.service, self.instance.host, self.instance.port)
         while True:
             await asyncio.sleep(lease.interval)
+            if self._identity is not None and (identity := self._identity()) != lease.instance.identity:
+                lease.instance = msgspec.structs.replace(lease.instance, identity=identity)
             await self._persist(lease.renew, lease.interval)
 
     async def _persist(self, act: Callable[[], Awaitable[T]], longest: float) -> T:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from meshlib.registries.base import Instance
 from meshlib.resources import Resource, ServiceEntrySpec, fqdn
 
-__all__ = ["Host", "Member", "hosts_of", "service_host"]
+__all__ = ["Host", "Member", "host_of", "hosts_of", "service_host"]
 
 
 class Member(NamedTuple):
@@ -41,18 +41,27 @@ def service_host(service: str, namespace: str) -> str:
     return fqdn(service, namespace)
 
 
+def host_of(instance: Instance) -> str:
+    """The fully qualified host an instance serves: in another datacenter by Consul's DNS name."""
+    if instance.datacenter:
+        return f"{instance.service}.service.{instance.datacenter}.consul"
+    return service_host(instance.service, instance.namespace)
+
+
 def hosts_of(instances: Iterable[Instance], resources: Iterable[Resource]) -> dict[str, Host]:
     """Every host by its name. A ServiceEntry for a registered service's host adds its endpoints to it."""
     hosts: dict[str, Host] = {}
-    services: dict[tuple[str, str], list[Member]] = {}
+    services: dict[str, list[Member]] = {}
+    homes: dict[str, str] = {}
     for instance in instances:
         member = Member(
             instance.host, instance.port, instance.weight, instance.labels, instance.healthy, instance.locality
         )
-        services.setdefault((instance.service, instance.namespace), []).append(member)
-    for (service, namespace), members in services.items():
-        name = service_host(service, namespace)
-        hosts[name] = Host(name, {0: tuple(members)}, namespace)
+        name = host_of(instance)
+        homes[name] = instance.namespace
+        services.setdefault(name, []).append(member)
+    for name, members in services.items():
+        hosts[name] = Host(name, {0: tuple(members)}, homes[name])
     for resource in resources:
         if isinstance(resource.spec, ServiceEntrySpec):
             for host in _entry_hosts(resource, resource.spec):

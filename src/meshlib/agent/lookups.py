@@ -1,0 +1,85 @@
+"""Hosts a registry is asked for when the first call to them comes.
+
+A registry such as Consul's tells only of the services it was asked for. The first call to a service asks, and waits for
+the answer; every later one finds the service in the plan, or in the plan's `asked` that there is none.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from meshlib.plan.plan import Plan
+from meshlib.resources.names import service_name
+
+__all__ = ["LOOKUP_WAIT", "Lookups"]
+
+LOOKUP_WAIT = 2.0
+"""Seconds the first call to a service waits for the registry's word on it."""
+
+ROUTES_WAIT = 0.5
+"""Seconds more for the services its routes lead to; those that take longer come later."""
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at whether the registry is in trouble, which isn't announced here."""
+
+VAIN_FOR = 5.0
+"""Seconds a lookup that brought nothing in time isn't waited for again, so that calls don't queue up behind it."""
+
+MOST_VAIN = 1000
+
+
+class Lookups:
+    """Waits for a plan that speaks of a host.
+
+    Args:
+        namespace: of the callers: which short names mean what.
+        plan: gives the plan in force.
+    """
+
+    def __init__(self, namespace: str, plan: Callable[[], Plan | None]) -> None:
+        self._namespace = namespace
+        self._plan = plan
+        self._changed = threading.Condition()
+        self._vain: dict[str, float] = {}
+
+    def unasked(self, plan: Plan, host: str) -> str | None:
+        """The full name of the service a URL's host may mean, and that the registry wasn't asked for; else None."""
+        if plan.asked is None:
+            return None
+        name = service_name(host, self._namespace)
+        return None if name is None or name in plan.asked else name
+
+    def wait(self, name: str, ask: Callable[[Iterable[str]], object], given_up: Callable[[], bool]) -> None:
+        """Ask for the service `name`, and wait for a plan that speaks of it and of what its routes lead to.
+
+        Args:
+            name: full, as `unasked` gives it.
+            ask: has the registry watch more services.
+            given_up: whether waiting is in vain: the registry is away.
+        """
+        if self._vain.get(name, 0.0) > time.monotonic():
+            return
+        ask([name])
+        with self._changed:
+            if self._until(lambda plan: plan.asked is None or name in plan.asked, LOOKUP_WAIT, given_up):
+                self._until(lambda plan: not plan.wanted, ROUTES_WAIT, given_up)
+                return
+            if len(self._vain) >= MOST_VAIN:
+                self._vain.clear()
+            self._vain[name] = time.monotonic() + VAIN_FOR
+
+    def published(self) -> None:
+        """Another plan is in force."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _until(self, holds: Callable[[Plan], bool], seconds: float, given_up: Callable[[], bool]) -> bool:
+        until = time.monotonic() + seconds
+        while (plan := self._plan()) is not None and not holds(plan):
+            left = until - time.monotonic()
+            if left <= 0 or given_up():
+                return False
+            self._changed.wait(min(left, LOOK_EVERY))
+        return True
