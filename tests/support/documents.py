@@ -13,6 +13,7 @@ from meshlib.resources import fields, units
 from meshlib.resources.documents import Metadata
 from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
+from meshlib.resources.security import PeerAuthenticationSpec
 
 __all__ = ["SPECS", "Field", "fields_of", "ignored", "messages"]
 
@@ -20,6 +21,7 @@ SPECS: dict[str, type[msgspec.Struct]] = {
     "VirtualService": VirtualServiceSpec,
     "DestinationRule": DestinationRuleSpec,
     "ServiceEntry": ServiceEntrySpec,
+    "PeerAuthentication": PeerAuthenticationSpec,
     "OutboundPolicy": OutboundPolicySpec,
 }
 SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false"}

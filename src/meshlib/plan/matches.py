@@ -26,6 +26,8 @@ def _predicates(match: HTTPMatchRequest) -> Iterator[Predicate]:
         yield _header(name, condition)
     for name, condition in match.query_params.items():
         yield _query(name, condition)
+    for name, condition in match.without_headers.items():
+        yield _without_header(name, condition)
 
 
 def _compiled(condition: StringMatch) -> tuple[str, Test]:
@@ -46,6 +48,11 @@ def _header(name: str, condition: StringMatch) -> Predicate:
         return value is not None and test(value)
 
     return Predicate(f"header {name} {says}", holds)
+
+
+def _without_header(name: str, condition: StringMatch) -> Predicate:
+    there = _header(name, condition)
+    return Predicate(f"no {there.says}", lambda head: not there.holds(head))
 
 
 def _query(name: str, condition: StringMatch) -> Predicate:

@@ -186,8 +186,10 @@ def _resource(text: Document, report: _DocumentReport) -> tuple[Resource | None,
 def _known_kind(document: Mapping[str, Any], report: _DocumentReport) -> _Kind | None:
     kind, version = document.get("kind"), document.get("apiVersion")
     if not isinstance(kind, str) or kind not in _KINDS:
-        hint = nearest(kind, _KINDS) if isinstance(kind, str) else ""
-        if version not in (None, *_ISTIO, *_SECURITY, *_OURS):
+        # A comparison with a kind of another group would mislead.
+        group = [name for name, known in _KINDS.items() if (version in _SECURITY) == (known.api_versions is _SECURITY)]
+        hint = nearest(kind, group) if isinstance(kind, str) else ""
+        if version not in (None, *_ISTIO, *_OURS) and not (hint and version in _SECURITY):
             hint = "; leave documents of other kinds out"
         report.problem(("kind",), f"expected one of {', '.join(_KINDS)}, found {show(kind)}{hint}")
         return None

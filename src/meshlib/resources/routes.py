@@ -108,20 +108,21 @@ def _body(body: istio.HTTPBody | None, at: Path) -> Iterator[Finding]:
 
 def _match(match: istio.HTTPMatchRequest, at: Path) -> Iterator[Finding]:
     plain = {"uri": match.uri, "method": match.method, "authority": match.authority}
-    if not (any(plain.values()) or match.headers or match.query_params):
+    if not (any(plain.values()) or match.headers or match.query_params or match.without_headers):
         yield (
             at,
             (
-                "is a match with no condition that is supported (uri, method, authority, headers, queryParams);"
-                " leave `match` out to match every request"
+                "is a match with no condition that is supported (uri, method, authority, headers, queryParams,"
+                " withoutHeaders); leave `match` out to match every request"
             ),
         )
     for name, text in plain.items():
         if text is not None:
             yield from _string_match(text, (*at, name), empty_allowed=False)
-    for name, text in match.headers.items():
-        yield from check_header_name(name, (*at, "headers", name))
-        yield from _string_match(text, (*at, "headers", name), empty_allowed=True)
+    for field, conditions in (("headers", match.headers), ("withoutHeaders", match.without_headers)):
+        for name, text in conditions.items():
+            yield from check_header_name(name, (*at, field, name))
+            yield from _string_match(text, (*at, field, name), empty_allowed=True)
     for name, text in match.query_params.items():
         yield from _string_match(text, (*at, "queryParams", name), empty_allowed=False)
 

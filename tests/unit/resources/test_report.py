@@ -20,7 +20,8 @@ def notes(text: str) -> tuple[FieldNote, ...]:
     ("text", "path", "status", "reason"),
     [
         (RULE + "{host: a, exportTo: ['*']}", "spec.exportTo", "ignored", "does not apply in a library"),
-        (RULE + "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}", "spec.trafficPolicy.tls", "ignored", "support"),
+        (RULE + "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: b}}}",
+         "spec.trafficPolicy.tls.credentialName", "ignored", "not supported yet"),
         (RULE + "{host: a, subset: []}", "spec.subset", "ignored", 'unknown field; did you mean "subsets"?'),
         (RULE + "{host: a}\nspecs: 1", "specs", "ignored", 'unknown field; did you mean "spec"?'),
         (RULE + "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}",
