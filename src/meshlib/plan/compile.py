@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterable, Mapping
 
 from meshlib.plan.clusters import Clusters
 from meshlib.plan.hosts import hosts_of
+from meshlib.plan.inbound import inbound_of
 from meshlib.plan.plan import Plan
 from meshlib.plan.route import VirtualHost
 from meshlib.plan.routes import Routes, Rules
 from meshlib.plan.snapshot import Snapshot
 from meshlib.policy.strategy import RetryStrategy
 from meshlib.resources import Resource, VirtualServiceSpec, aliases, fqdn
+from meshlib.resources.names import service_name
 from meshlib.state.store import StateStore
 
 __all__ = ["compile_plan"]
 
 Random = Callable[[], float]
+NO_LABELS: Mapping[str, str] = {}
+_HOME = ".default.svc.cluster.local"
 
 
 def compile_plan(
@@ -28,6 +32,9 @@ def compile_plan(
     *,
     allow_any: bool = True,
     strategy: RetryStrategy | None = None,
+    identity: bool = False,
+    service: str | None = None,
+    labels: Mapping[str, str] = NO_LABELS,
 ) -> Plan:
     """The plan by which callers in `namespace` live.
 
@@ -39,15 +46,20 @@ def compile_plan(
         random: uniform in [0, 1), for balancing.
         allow_any: whether hosts the mesh doesn't know pass through.
         strategy: the user's own way to wait and stop.
+        identity: whether this process has one, and so speaks mTLS to endpoints that announce theirs.
+        service: of this process, None for a pure client.
+        labels: of this process.
     """
     hosts = hosts_of(snapshot.instances, snapshot.resources)
-    clusters = Clusters(hosts, snapshot.resources, namespace, store, now, random)
+    clusters = Clusters(hosts, snapshot.resources, namespace, store, now, random, identity=identity)
     routes = Routes(clusters, strategy)
     services = _virtual_services(snapshot.resources)
     names: dict[str, VirtualHost] = {}
     wildcards: list[tuple[str, VirtualHost]] = []
     passing: list[str] = []
     for host in (*hosts, *(name for name in services if name not in hosts)):
+        if _unasked(host, namespace, snapshot.asked):
+            continue  # the first call to it asks the registry, and a table without endpoints would be in the way
         known = hosts.get(host)
         rules = services.get(host) or services.get(_covering(host, services), [])
         if host.startswith("*") and not rules and known is not None and not any(known.ports.values()):
@@ -59,14 +71,31 @@ def compile_plan(
             wildcards.append((host[1:], virtual))
         else:
             names.update(dict.fromkeys(aliases(host, namespace), virtual))
+            if snapshot.asked is not None and host.endswith(_HOME):
+                names.setdefault(f"{host.removesuffix(_HOME)}.service.consul", virtual)
     wildcards.sort(key=lambda entry: len(entry[0]), reverse=True)
-    plan = Plan(snapshot.version, names, wildcards, clusters.compiled, allow_any=allow_any, passing=passing)
+    plan = Plan(
+        snapshot.version,
+        names,
+        wildcards,
+        clusters.compiled,
+        allow_any=allow_any,
+        passing=passing,
+        asked=snapshot.asked,
+        wanted=frozenset(host for host in clusters.reached if _unasked(host, namespace, snapshot.asked)),
+        inbound=inbound_of(snapshot.resources, snapshot.intentions, namespace, service, labels),
+    )
     store.retain(
         {(name, state.host, state.port) for name, cluster in plan.clusters.items() for state in cluster.endpoints},
         plan.clusters.keys(),
         now,
     )
     return plan
+
+
+def _unasked(host: str, namespace: str, asked: frozenset[str] | None) -> bool:
+    """Whether `host` is the full name of a service that a registry which tells only of what it's asked wasn't asked."""
+    return asked is not None and host not in asked and service_name(host, namespace) == host
 
 
 def _virtual_services(resources: Iterable[Resource]) -> dict[str, Rules]:

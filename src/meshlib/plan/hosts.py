@@ -12,7 +12,7 @@ __all__ = ["Host", "Member", "host_of", "hosts_of", "service_host"]
 
 
 class Member(NamedTuple):
-    """An endpoint as configured."""
+    """An endpoint as configured; `identity` is the SPIFFE ID it announces, "": it takes plain connections."""
 
     host: str
     port: int
@@ -20,6 +20,7 @@ class Member(NamedTuple):
     labels: Mapping[str, str] = {}
     healthy: bool = True
     locality: str = ""
+    identity: str = ""
 
 
 class Host(NamedTuple):
@@ -55,7 +56,13 @@ def hosts_of(instances: Iterable[Instance], resources: Iterable[Resource]) -> di
     homes: dict[str, str] = {}
     for instance in instances:
         member = Member(
-            instance.host, instance.port, instance.weight, instance.labels, instance.healthy, instance.locality
+            instance.host,
+            instance.port,
+            instance.weight,
+            instance.labels,
+            instance.healthy,
+            instance.locality,
+            instance.identity,
         )
         name = host_of(instance)
         homes[name] = instance.namespace

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from meshlib.state.endpoint import EndpointState
 
-__all__ = ["PANIC_THRESHOLD", "PICKERS", "LeastRequest", "PeakEwma", "Picker", "RandomPicker", "RoundRobin"]
+__all__ = [
+    "PANIC_THRESHOLD",
+    "PICKERS",
+    "FailoverPicker",
+    "LeastRequest",
+    "PeakEwma",
+    "Picker",
+    "RandomPicker",
+    "RoundRobin",
+]
 
 PANIC_THRESHOLD = 50.0
 """Percent of endpoints that must be available, or health is ignored (Envoy's default; 0 turns it off)."""
@@ -66,6 +75,10 @@ class Picker:
     def available(self, now: float) -> list[EndpointState]:
         """The endpoints that are healthy and not ejected."""
         return [state for state in self.states if state in self.healthy and state.ejected_until <= now]
+
+    def fit(self, now: float) -> bool:
+        """Whether any endpoint is healthy and not ejected."""
+        return any(state.ejected_until <= now for state in self.healthy)
 
     def panicking(self, now: float) -> bool:
         """Whether so few are available that health is ignored."""
@@ -227,6 +240,46 @@ class PeakEwma(Picker):
     def _choose(self, now: float) -> EndpointState:
         first, second = self._draw_two()
         return first if self.cost(first, now) <= self.cost(second, now) else second
+
+
+class FailoverPicker(Picker):
+    """Pickers in tiers: the first with an available endpoint chooses, and when none has one, the first that has any.
+
+    Args:
+        tiers: by the name of the cluster whose endpoints they hold, the cluster's own first.
+        random: as for `Picker`.
+    """
+
+    __slots__ = ("tiers",)
+
+    name = "FAILOVER"
+
+    def __init__(self, tiers: Mapping[str, Picker], random: Random) -> None:
+        weights: dict[EndpointState, int] = {}
+        for tier in tiers.values():
+            weights |= {state: weight for state, weight in tier.weights.items() if state not in weights}
+        healthy = frozenset().union(*(tier.healthy for tier in tiers.values()))
+        super().__init__([*weights], [*weights.values()], [state in healthy for state in weights], random)
+        self.tiers = dict(tiers)
+
+    def pick(self, now: float, tried: Sequence[EndpointState]) -> EndpointState | None:
+        """As the tier in use does."""
+        return self.tiers[self.in_use(now)].pick(now, tried)
+
+    def in_use(self, now: float) -> str:
+        """The name of the tier that chooses at `now`."""
+        for name, tier in self.tiers.items():
+            if tier.fit(now):
+                return name
+        return next((name for name, tier in self.tiers.items() if tier.states), next(iter(self.tiers)))
+
+    def panicking(self, now: float) -> bool:
+        """Whether the tier in use ignores health."""
+        return self.tiers[self.in_use(now)].panicking(now)
+
+    def cost(self, state: EndpointState, now: float) -> float:
+        """As the first tier that holds the endpoint has it."""
+        return next(tier.cost(state, now) for tier in self.tiers.values() if state in tier.weights)
 
 
 PICKERS: dict[str, type[Picker]] = {

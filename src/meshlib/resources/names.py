@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Container
 
-__all__ = ["aliases", "fqdn", "host_fault"]
+__all__ = ["aliases", "fqdn", "host_fault", "service_name"]
 
 _SUFFIX = ".svc.cluster.local"
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_SERVICE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DATACENTER = re.compile(r"[a-z0-9_-]{1,63}")
 _MAX_HOST = 253
 
 
@@ -31,6 +34,38 @@ def aliases(full: str, namespace: str) -> tuple[str, ...]:
         return (full,)
     names = (full, f"{name}.{home}.svc", f"{name}.{home}")
     return (*names, name) if home == namespace.lower() else names
+
+
+def service_name(host: str, namespace: str, namespaces: Container[str] = ()) -> str | None:
+    """The full name of the service that a caller may mean by a URL's host; None when it can't be a service's.
+
+    `reviews` is a service of the caller's own namespace, `reviews.shop` one of another only when that is known to be a
+    namespace: it might as well be a host on the internet. `reviews.service.consul` and `reviews.service.dc2.consul` are
+    the names of Consul's DNS: of its namespace `default` here, and of another datacenter.
+
+    Args:
+        host: without a port, in any case.
+        namespace: of the caller.
+        namespaces: that are known besides.
+    """
+    host = host.lower().removesuffix(".")
+    if len(host) > _MAX_HOST:
+        return None
+    name, *rest = host.split(".")
+    if not _SERVICE.fullmatch(name) or host == "localhost":
+        return None
+    match rest:
+        case []:
+            return fqdn(name, namespace)
+        case [home] if home == namespace.lower() or home in namespaces:
+            return fqdn(name, home)
+        case [home, "svc"] | [home, "svc", "cluster", "local"] if _SERVICE.fullmatch(home):
+            return fqdn(name, home)
+        case ["service", "consul"]:
+            return fqdn(name, "default")
+        case ["service", datacenter, "consul"] if _DATACENTER.fullmatch(datacenter):
+            return host
+    return None
 
 
 def host_fault(host: str, *, wildcard: bool) -> str | None:

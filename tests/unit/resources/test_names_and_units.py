@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshlib.resources import aliases, fqdn
-from meshlib.resources.names import host_fault
+from meshlib.resources.names import host_fault, service_name
 from meshlib.resources.units import parse_duration
 
 
@@ -32,6 +32,36 @@ def test_a_service_answers_to_its_short_name_only_at_home() -> None:
     assert aliases(full, "shop") == (*abroad, "reviews")
     assert aliases("api.example.com", "shop") == ("api.example.com",)
     assert aliases("svc.cluster.local", "shop") == ("svc.cluster.local",)
+
+
+@pytest.mark.parametrize(
+    ("host", "full"),
+    [
+        ("reviews", "reviews.shop.svc.cluster.local"),
+        ("Reviews.", "reviews.shop.svc.cluster.local"),
+        ("reviews.shop", "reviews.shop.svc.cluster.local"),
+        ("reviews.other", "reviews.other.svc.cluster.local"),
+        ("reviews.third.svc", "reviews.third.svc.cluster.local"),
+        ("reviews.third.svc.cluster.local", "reviews.third.svc.cluster.local"),
+        ("reviews.service.consul", "reviews.default.svc.cluster.local"),
+        ("reviews.service.dc_2.consul", "reviews.service.dc_2.consul"),
+    ],
+)
+def test_a_host_that_may_be_a_service_has_its_full_name(host: str, full: str) -> None:
+    assert service_name(host, "shop", {"other"}) == full
+    assert service_name(full, "shop") == full
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "example.com", "reviews.third", "www.example.com", "127.0.0.1", "::1", "re_views", "-a", "", ".",
+        "*.shop", "*", "a" * 64, "reviews.service.d/c.consul", "v1.reviews.service.consul", "reviews.-.svc",
+        "reviews.shop.svc.cluster.local.example", "reviews..svc", "reviews.service..consul", "é",
+    ],
+)  # fmt: skip
+def test_a_host_that_is_no_service_has_none(host: str) -> None:
+    assert service_name(host, "shop", {"other"}) is None
 
 
 @pytest.mark.parametrize("host", ["a", "a.b", "a_b", "10.0.0.1", "::1", "a-b.c.", "*", "*.a.com"])
