@@ -43,7 +43,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._certificate = self._signed_by(parent or self)
-        self._chain = b"" if parent is None else _pem(self._certificate) + parent._chain
+        self._chain: bytes = b"" if parent is None else _pem(self._certificate) + parent._chain
         self._parent = parent
 
     @property
