@@ -1,0 +1,1 @@
+"""Consul as the registry: services, documents, its own mesh configuration and its intentions."""
