@@ -49,8 +49,8 @@ LOCKS = {"threading.Lock", "threading.RLock"}  # the state is shared by threads
 IMPURE_CALLS = {"input", "open", "print"}
 
 # Imported where they are used, when they are used: `import meshlib` stays close to the price of `import httpx`.
-LAZY = ("django", "flask", "grpc", "hypothesis", "opentelemetry.sdk", "pybreaker", "pytest", "redis", "starlette",
-        "tenacity", "trio", "uvicorn", "yaml")  # fmt: skip
+LAZY = ("cryptography", "django", "flask", "grpc", "hypothesis", "opentelemetry.sdk", "pybreaker", "pytest", "redis",
+        "spiffe", "starlette", "tenacity", "trio", "uvicorn", "yaml")  # fmt: skip
 
 
 Rule = Callable[[str, ast.Module, str], Iterator[str]]
