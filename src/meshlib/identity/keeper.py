@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from meshlib.errors import IdentityError
+from meshlib.identity.lifetime import complaint
 from meshlib.identity.material import IdentitySource, Material
 
 __all__ = ["Identity"]
@@ -18,6 +19,10 @@ log = logging.getLogger("meshlib.identity")
 
 RESTART_WAIT = 1.0
 """Seconds before a source that failed in a way nobody foresaw is begun again."""
+
+AGE_INTERVAL = 1.0
+"""Seconds between two looks at how old the identity is. Certificates go by the wall clock, which may be set: hence
+looking, and no timer for the moment itself."""
 
 Commit = Callable[[], None]
 Prepare = Callable[[Material], Commit]
@@ -59,21 +64,47 @@ class Identity:
             if self.material is not None:
                 prepare(self.material)()
 
+    def trouble(self, now: float) -> str:
+        """What there is to say against the identity at `now` (Unix seconds), "" when nothing."""
+        material, error = self.material, self.error
+        age = complaint(material, now, away=error is not None) if material is not None else ""
+        return "; ".join(filter(None, (age, str(error or ""))))
+
     async def run(self) -> None:
         """Follow the source until cancelled: a chore of the agent's."""
-        source = self._make_source()
+        aging = asyncio.create_task(self._watch_age())
         try:
             while True:
                 try:
-                    async with contextlib.aclosing(source.watch()) as watch:
-                        async for said in watch:
-                            self._take(said)
+                    await self._follow_source()
                 except Exception as error:
                     log.exception("following the identity of %s failed and is begun again", self.url)
                     self._take(IdentityError(self.url, f"following it failed: {error!r}"))
                 await asyncio.sleep(RESTART_WAIT)
         finally:
+            aging.cancel()
+            await asyncio.wait([aging])
+
+    async def _follow_source(self) -> None:
+        source = self._make_source()
+        try:
+            async with contextlib.aclosing(source.watch()) as watch:
+                async for said in watch:
+                    self._take(said)
+        finally:
             await source.aclose()
+
+    async def _watch_age(self) -> None:
+        """Say once in the log that the identity is overdue, and once that it has expired."""
+        said: tuple[Material | None, bool] | None = None
+        while True:
+            material, now = self.material, time.time()
+            if material is not None and (age := complaint(material, now, away=self.error is not None)):
+                expired = now >= material.not_after
+                if said != (material, expired):
+                    said = (material, expired)
+                    log.log(logging.ERROR if expired else logging.WARNING, "%s: %s", self.url, age)
+            await asyncio.sleep(AGE_INTERVAL)
 
     def _take(self, said: Material | IdentityError) -> None:
         if isinstance(said, Material):
