@@ -1,0 +1,336 @@
+"""The client of one Consul agent: py-consul's calls on httpx, every answer bounded, every failure a RegistryError.
+
+It belongs to the agent's thread and to the loop it is first used on. httpx is used bare here: proxies and credentials
+of the environment are not for Consul.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import msgspec
+from consul.base import Consul, HTTPClient, Response  # type: ignore[import-untyped]  # it ships no types
+
+from meshlib.errors import RegistryError
+from meshlib.registries.consul.address import ConsulSettings, read_token
+
+__all__ = ["Answer", "ConsulClient", "Params"]
+
+Params = Sequence[tuple[str, str]]
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The largest answer taken: 100 000 instances have some 40 MB."""
+
+TIMEOUT = 10.0
+"""Seconds for a request that isn't held back; and what a blocking query gets besides its wait and Consul's jitter."""
+
+CONNECT_TIMEOUT = 3.0
+
+_KEEPALIVE = (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+"""A network that was cut without a word is noticed after 10 s, and not at the end of a blocking query."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What Consul said.
+
+    Attributes:
+        data: the body, b"" for 404.
+        index: X-Consul-Index, 0 when there is none that is a number.
+        headers: by their names in lower case.
+        status: 200 or, where it was allowed, 404.
+    """
+
+    data: bytes
+    index: int
+    headers: Mapping[str, str]
+    status: int = 200
+
+
+class ConsulClient:
+    """Asks one Consul agent.
+
+    Args:
+        settings: where it is, and how to be let in.
+
+    Attributes:
+        settings: as given.
+        calls: py-consul's typed calls, to be awaited; their failures are RegistryErrors too.
+    """
+
+    def __init__(self, settings: ConsulSettings) -> None:
+        self.settings = settings
+        self.calls = _Calls(self)
+        self._http: httpx.AsyncClient | None = None
+        self._token: tuple[object, str] = (None, "")
+
+    @property
+    def url(self) -> str:
+        """The registry's URL, without any secret."""
+        return self.settings.url
+
+    def error(self, problem: str, way_out: str = "") -> RegistryError:
+        """An error of this Consul."""
+        return RegistryError(self.url, problem, way_out)
+
+    async def get(
+        self,
+        path: str,
+        params: Params = (),
+        *,
+        index: int | None = None,
+        wait: float | None = None,
+        missing_ok: bool = False,
+    ) -> Answer:
+        """GET `path`.
+
+        Args:
+            path: from `/v1`, escaped.
+            params: the query's parameters.
+            index: hold the answer back until the index has moved on from this.
+            wait: seconds it may be held back.
+            missing_ok: whether 404 is an answer, with no data.
+
+        Raises:
+            RegistryError: there was no good answer.
+        """
+        asked = list(params)
+        timeout = TIMEOUT
+        if index is not None and wait is not None:
+            asked += [("index", str(index)), ("wait", f"{wait:.0f}s")]
+            timeout += wait + wait / 16  # Consul adds up to a sixteenth, so that not everybody comes back at once
+        return await self.request("GET", path, asked, timeout=timeout, missing_ok=missing_ok)
+
+    async def put(self, path: str, params: Params = (), data: bytes = b"") -> Answer:
+        """PUT `data`. Raises RegistryError."""
+        return await self.request("PUT", path, params, data)
+
+    async def post(self, path: str, params: Params = (), data: bytes = b"") -> Answer:
+        """POST `data`. Raises RegistryError."""
+        return await self.request("POST", path, params, data)
+
+    async def delete(self, path: str, params: Params = ()) -> Answer:
+        """DELETE. Raises RegistryError."""
+        return await self.request("DELETE", path, params)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        params: Params = (),
+        data: bytes = b"",
+        *,
+        timeout: float = TIMEOUT,
+        missing_ok: bool = False,
+    ) -> Answer:
+        """Any request, within `timeout` seconds from the first byte sent to the last received. Raises RegistryError."""
+        headers = self._headers()
+        http = self._opened()
+        try:
+            async with asyncio.timeout(timeout):
+                request = http.build_request(method, path, params=list(params), content=data or None, headers=headers)
+                response = await http.send(request, stream=True)
+                try:
+                    body = await self._body(method, path, response)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise self.error(f"no answer within {timeout:.0f} s", "see the agent's log") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise self._unreachable(error) from error
+        return self._judged(method, path, response, body, missing_ok)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def _body(self, method: str, path: str, response: httpx.Response) -> bytes:
+        chunks, size = [], 0
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                problem = f"the answer to {method} {path} has more than {MAX_ANSWER_BYTES} bytes"
+                raise self.error(problem, "is that Consul?")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _judged(self, method: str, path: str, response: httpx.Response, body: bytes, missing_ok: bool) -> Answer:
+        status = response.status_code
+        if status != 200 and not (status == 404 and missing_ok):
+            said = body[:200].decode("utf-8", "replace").strip() or response.reason_phrase
+            raise self.error(f"{method} {path} was answered {status}: {said}", _way_out(status, said, method, path))
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise self.error(f"the answer to {method} {path} is compressed, which nobody asked for", "is that Consul?")
+        index = response.headers.get("x-consul-index", "")
+        number = int(index) if index.isascii() and index.isdigit() and len(index) < 20 else 0
+        return Answer(b"" if status == 404 else body, number, response.headers, status)
+
+    def _unreachable(self, error: Exception) -> RegistryError:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.ConnectTimeout):
+            reason = f"no connection within {CONNECT_TIMEOUT:.0f} s"
+        return self.error(f"can't be reached: {reason}", "is the Consul agent running there?")
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"accept-encoding": "identity"}
+        if token := self._current_token():
+            headers["x-consul-token"] = token
+        return headers
+
+    def _current_token(self) -> str:
+        path = self.settings.token_file
+        if not path:
+            return self.settings.token
+        try:
+            status = os.stat(path)
+            mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if self._token[0] != mark:
+                self._token = mark, read_token(path)
+        except (OSError, ValueError) as error:
+            raise self.error(f"its token file {path} can't be read: {error}", "see token_file") from error
+        return self._token[1]
+
+    def _opened(self) -> httpx.AsyncClient:
+        """The connections; made late, for a TLS context takes 50 ms to build."""
+        if self._http is None:
+            settings = self.settings
+            # Each blocking query has a connection of its own, so their number is no limit's business.
+            transport = httpx.AsyncHTTPTransport(
+                verify=_tls(self) if settings.base.startswith("https:") else False,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
+                uds=settings.socket or None,
+                socket_options=None if settings.socket else _socket_options(),
+            )
+            user, _, password = settings.auth.partition(":")
+            self._http = httpx.AsyncClient(
+                transport=_Named(transport, settings.server_name) if settings.server_name else transport,
+                base_url=settings.base,
+                auth=(user, password) if settings.auth else None,
+                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
+                trust_env=False,
+            )
+        return self._http
+
+
+class _Named(httpx.AsyncBaseTransport):
+    """Asks the TLS server by another name than that of its URL, and has its certificate checked for that."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, name: str) -> None:
+        self._inner = inner
+        self._name = name
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "sni_hostname": self._name}
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Adapter(HTTPClient):  # type: ignore[misc]  # py-consul's classes have no types here
+    """py-consul's idea of an HTTP client, on ours."""
+
+    def __init__(self, client: ConsulClient) -> None:
+        super().__init__()
+        self._client = client
+
+    def get(self, callback: Any, path: str, params: Any = None, headers: Any = None, raw: bool = False) -> Any:
+        return self._ask("GET", callback, path, params)
+
+    def put(self, callback: Any, path: str, params: Any = None, data: Any = "", headers: Any = None) -> Any:
+        return self._ask("PUT", callback, path, params, data)
+
+    def delete(self, callback: Any, path: str, params: Any = None, data: Any = "", headers: Any = None) -> Any:
+        return self._ask("DELETE", callback, path, params, data)
+
+    def post(self, callback: Any, path: str, params: Any = None, data: Any = "", headers: Any = None) -> Any:
+        return self._ask("POST", callback, path, params, data)
+
+    def close(self) -> Coroutine[Any, Any, None]:
+        return self._client.aclose()
+
+    async def _ask(
+        self, method: str, callback: Callable[[Response], Any], path: str, params: Any, data: str | bytes = ""
+    ) -> Any:
+        body = data.encode() if isinstance(data, str) else data
+        asked = [(name, str(value)) for name, value in params or ()]
+        answer = await self._client.request(method, path, asked, body)
+        return callback(Response(answer.status, answer.headers, answer.data.decode("utf-8", "replace")))
+
+
+class _Calls(Consul):  # type: ignore[misc]  # as above
+    """py-consul's typed calls. Its own headers are left out: it would let CONSUL_HTTP_TOKEN override our token."""
+
+    def __init__(self, client: ConsulClient) -> None:
+        self._client = client
+        super().__init__(host="127.0.0.1", port=1, scheme="http", verify=True)
+        self.token = None
+
+    def http_connect(self, *args: Any, **kwargs: Any) -> _Adapter:
+        return _Adapter(self._client)
+
+
+def _tls(client: ConsulClient) -> ssl.SSLContext:
+    settings = client.settings
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file or None, capath=settings.ca_path or None)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file or None)
+    except (OSError, ValueError) as error:
+        problem = f"its TLS files can't be used: {error}"
+        raise client.error(
+            problem, "see ca_file, ca_path, cert_file and key_file, or CONSUL_CACERT and others"
+        ) from error
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    for name, seconds in _KEEPALIVE:
+        with contextlib.suppress(AttributeError):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), seconds))
+    return options
+
+
+_RULES = (
+    ("/v1/kv/", 'key_prefix "{0}" {{ policy = "{access}" }}'),
+    ("/v1/txn", 'key_prefix "<prefix>/" {{ policy = "write" }}'),
+    ("/v1/health/service/", 'service "{0}" {{ policy = "read" }} and node_prefix "" {{ policy = "read" }}'),
+    ("/v1/catalog/", 'service_prefix "" {{ policy = "read" }} and node_prefix "" {{ policy = "read" }}'),
+    ("/v1/discovery-chain/", 'service "{0}" {{ policy = "read" }}'),
+    ("/v1/config/", 'service_prefix "" {{ policy = "read" }}'),
+    ("/v1/connect/intentions", 'service "<this service>" {{ policy = "write" }}'),
+    ("/v1/agent/connect/ca/leaf/", 'service "{0}" {{ policy = "write" }}'),
+    ("/v1/agent/service/", 'service "<this service>" {{ policy = "write" }}'),
+    ("/v1/agent/check/", 'service "<this service>" {{ policy = "write" }}'),
+    ("/v1/agent/connect/authorize", 'service "<this service>" {{ policy = "write" }}'),
+    ("/v1/agent/", 'agent_prefix "" {{ policy = "read" }}'),
+)
+
+
+def _way_out(status: int, said: str, method: str, path: str) -> str:
+    if status in {401, 403} and "not found" in said.lower():
+        return "Consul doesn't know this ACL token; see CONSUL_HTTP_TOKEN and token_file"
+    if status in {401, 403}:
+        access = "read" if method == "GET" else "write"
+        for start, rule in _RULES:
+            if path.startswith(start):
+                name = unquote(path.removeprefix(start))
+                return "the ACL token needs " + rule.format(name, access=access)
+        return "the ACL token needs more rights"
+    if "no cluster leader" in said.lower():
+        return "Consul's servers have no leader just now"
+    return "see the agent's log" if status >= 500 else "is that Consul?"
