@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UnknownHost,
     )
     from meshlib.inbound.asgi import ASGIMiddleware
+    from meshlib.inbound.tls import server_ssl_context
     from meshlib.inbound.wsgi import WSGIMiddleware
     from meshlib.mesh import Mesh, default_mesh
 
@@ -64,6 +65,7 @@ __all__ = [
     "deadline",
     "default_mesh",
     "remaining",
+    "server_ssl_context",
 ]
 
 _ROOMS = {
@@ -75,6 +77,7 @@ _ROOMS = {
     "deadline": "context",
     "default_mesh": "mesh",
     "remaining": "context",
+    "server_ssl_context": "inbound.tls",
 }
 
 

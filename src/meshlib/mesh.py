@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from meshlib.agent.breakers import StorageFactory
     from meshlib.explain import Explanation
+    from meshlib.identity.keeper import Identity
 
 __all__ = ["Mesh", "default_mesh"]
 
@@ -115,6 +116,8 @@ class Mesh:
         self._bridge = self._make_bridge()
         self.plan: Plan | None = None
         """In force now; None before the first is there, and in a forked child until it is needed."""
+        self.identity: Identity | None = None
+        """Who this process is; None where MESHLIB_IDENTITY is `none`."""
         self._snapshot: Snapshot | None = None
         self._store = StateStore()
         self._agent: Agent | None = None

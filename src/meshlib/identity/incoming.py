@@ -43,9 +43,6 @@ class ServerContext(ssl.SSLContext):
     Args:
         identity: who we are.
         inbound: gives what the plan says of requests coming in.
-
-    Raises:
-        IdentityError: there is no certificate within 5 s.
     """
 
     def __new__(cls, *_: object) -> Self:
@@ -53,7 +50,7 @@ class ServerContext(ssl.SSLContext):
 
     def __init__(self, identity: Identity, inbound: Callable[[], Inbound]) -> None:
         self.serving: Serving | None = None
-        self._identity = identity
+        self.identity = identity
         self._inbound = inbound
         self._alpn: tuple[str, ...] = ALPN
         self._refusals = Sparing(log)
@@ -74,18 +71,16 @@ class ServerContext(ssl.SSLContext):
             IdentityError: there is none.
         """
         if self.serving is None:
-            self._identity.settled.wait(seconds)
+            self.identity.settled.wait(seconds)
         self._now()
 
     def _now(self) -> Serving:
         serving = self.serving
         if serving is None:
-            error = self._identity.error
+            error = self.identity.error
             if error is not None:
                 raise error
-            raise IdentityError(
-                self._identity.url, "there is no certificate yet", "`meshlib status` says what is wrong"
-            )
+            raise IdentityError(self.identity.url, "there is no certificate yet", "`meshlib status` says what is wrong")
         return serving
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -11,9 +11,13 @@ import anyio.to_thread
 from meshlib.context import INHERITED
 from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit
 from meshlib.inbound.draining import Draining
+from meshlib.inbound.forwarded import HEADER
+from meshlib.inbound.gate import Entry, Gate
 from meshlib.inbound.listening import choose, listening
+from meshlib.inbound.peers import asgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
+from meshlib.policy.intentions import RequestView
 
 __all__ = ["ASGIMiddleware"]
 
@@ -30,6 +34,10 @@ class ASGIMiddleware:
     has stopped waiting is answered 504. A mesh with a service name registers the process when its server listens, and
     withdraws it half a second before the server hears of SIGTERM or SIGINT.
 
+    PeerAuthentication and intentions are enforced on each request, by the identity that the caller's certificate was
+    verified for. A mesh with an identity tells it the application as `scope["meshlib.peer"]`, a SPIFFE ID or None, and
+    lets an `x-forwarded-client-cert` through from trusted hops only.
+
     Args:
         app: the application.
         mesh: by default the one that MESHLIB_* variables describe, shared by the whole process.
@@ -45,6 +53,7 @@ class ASGIMiddleware:
         self.app = app
         self.mesh = mesh or default_mesh()
         self._presence = Presence(self.mesh) if self.mesh.settings.service is not None else None
+        self._gate = Gate(self.mesh)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection of the server's."""
@@ -58,9 +67,21 @@ class ASGIMiddleware:
             return
         if presence is not None and not presence.begun:
             _register_late(presence, scope)
+        gate = self._gate
+        plan = self.mesh.plan
+        if plan is not gate.plan:
+            gate.follow(plan)
+        if gate.on:
+            if plan is None and gate.claims:
+                await self.mesh.aready()
+                gate.follow(self.mesh.plan)
+            entry, scope = _let_in(gate, scope, receive)
+            if (denial := entry.denial) is not None:
+                await _refuse(scope, receive, send, denial.status, denial.headers, denial.body)
+                return
         inherited = inherit(scope["headers"], time.monotonic())
         if inherited is None:
-            await _refuse(scope, receive, send)
+            await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
             return
         token = INHERITED.set(inherited)
         try:
@@ -125,13 +146,46 @@ def _register_late(presence: Presence, scope: MutableMapping[str, Any]) -> None:
     Draining(presence).install()
 
 
-async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+def _let_in(gate: Gate, scope: MutableMapping[str, Any], receive: Receive) -> tuple[Entry, MutableMapping[str, Any]]:
+    """Judge a request; what became of it, and its scope as the application is to see it."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    peer, address = asgi_peer(scope, receive, gate.trust_domain)
+    server = scope.get("server")
+
+    def header(name: str) -> str | None:
+        wanted = name.encode("latin-1", "replace")
+        found = [value for key, value in headers if key == wanted]
+        return b",".join(found).decode("utf-8", "replace") if found else None
+
+    forwarded = [value for name, value in headers if name == HEADER]
+    request = RequestView(scope.get("method", "GET"), scope["path"], header)
+    entry = gate.judge(peer, address, forwarded, request, server[1] if server else None)
+    if not gate.claims:
+        return entry, scope
+    changed = {**scope, "meshlib.peer": None if entry.caller is None else str(entry.caller)}
+    if not entry.believed:
+        changed["headers"] = [pair for pair in headers if pair[0] != HEADER]
+    if peer.known and not peer.secure and header("x-forwarded-proto") is None:
+        # On a port for both, a server takes every connection for TLS.
+        changed["scheme"] = {"https": "http", "wss": "ws"}.get(scope["scheme"], scope["scheme"])
+    return entry, changed
+
+
+async def _refuse(
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+) -> None:
     prefix = "http.response"
     if scope["type"] == "websocket":
         await receive()
         prefix = "websocket.http.response"
         if prefix not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": 1013})  # try again later
+            code = 1008 if status == 403 else 1013  # a policy's violation; try again later
+            await send({"type": "websocket.close", "code": code})
             return
-    await send({"type": f"{prefix}.start", "status": EXPIRED_STATUS, "headers": list(EXPIRED_HEADERS)})
-    await send({"type": f"{prefix}.body", "body": EXPIRED_BODY})
+    await send({"type": f"{prefix}.start", "status": status, "headers": list(headers)})
+    await send({"type": f"{prefix}.body", "body": body})

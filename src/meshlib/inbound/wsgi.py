@@ -6,14 +6,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited
 from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, inherit
 from meshlib.inbound.draining import Draining
+from meshlib.inbound.gate import Entry, Gate
 from meshlib.inbound.listening import listening
+from meshlib.inbound.peers import wsgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
+from meshlib.policy.intentions import RequestView
 
 __all__ = ["WSGIMiddleware"]
 
@@ -24,6 +28,9 @@ VARIABLES = tuple(
     for name in sorted((DEADLINE_HEADER, ATTEMPT_HEADER, *PASSED_ON))
 )
 """The CGI variables of the headers that are read."""
+
+FORWARDED = "HTTP_X_FORWARDED_CLIENT_CERT"
+BARE = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
 class WSGIMiddleware:
@@ -47,6 +54,7 @@ class WSGIMiddleware:
     def __init__(self, app: App, mesh: Mesh | None = None) -> None:
         self.app = app
         self.mesh = mesh or default_mesh()
+        self._gate = Gate(self.mesh)
         if self.mesh.settings.service is None:
             return
         if _in_gunicorn_master():
@@ -67,6 +75,19 @@ class WSGIMiddleware:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Serve one request."""
+        gate = self._gate
+        plan = self.mesh.plan
+        if plan is not gate.plan:
+            gate.follow(plan)
+        if gate.on:
+            if plan is None and gate.claims:
+                self.mesh.ready()
+                gate.follow(self.mesh.plan)
+            denial = _let_in(gate, environ).denial
+            if denial is not None:
+                headers = [(name.decode(), value.decode()) for name, value in denial.headers]
+                start_response(f"{denial.status} {HTTPStatus(denial.status).phrase}", headers)
+                return [denial.body]
         inherited = inherit(_headers(environ), time.monotonic())
         if inherited is None:
             start_response("504 Gateway Timeout", [(name.decode(), value.decode()) for name, value in EXPIRED_HEADERS])
@@ -79,6 +100,39 @@ class WSGIMiddleware:
         if type(body) in {list, tuple} or type(body) is environ.get("wsgi.file_wrapper"):
             return body  # nothing of the application's runs any more; a server may send a file by itself
         return _Body(body, inherited)
+
+
+def _let_in(gate: Gate, environ: dict[str, Any]) -> Entry:
+    """Judge a request, and have `environ` say what the application is to see."""
+    peer, address = wsgi_peer(environ, gate.trust_domain)
+    came = environ.get(FORWARDED)
+    port = environ.get("SERVER_PORT", "")
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+
+    def header(name: str) -> str | None:
+        variable = name.upper().replace("-", "_")
+        value = environ.get(variable if variable in BARE else "HTTP_" + variable)
+        return None if value is None else _utf8(value)
+
+    entry = gate.judge(
+        peer,
+        address,
+        [] if came is None else [came.encode("latin-1", "replace")],
+        RequestView(environ["REQUEST_METHOD"], _utf8(path), header),
+        int(port) if port.isdigit() else None,
+    )
+    if gate.claims:
+        environ["meshlib.peer"] = None if entry.caller is None else str(entry.caller)
+        if not entry.believed:
+            environ.pop(FORWARDED, None)
+        if peer.known and not peer.secure and "HTTP_X_FORWARDED_PROTO" not in environ:
+            environ["wsgi.url_scheme"] = "http"  # on a port for both, a server takes every connection for TLS
+    return entry
+
+
+def _utf8(text: str) -> str:
+    """What WSGI gives as Latin-1 (PEP 3333)."""
+    return text.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 class _Body:

@@ -1,0 +1,130 @@
+"""What both middlewares do to let requests in: look at the plan in force and at whom to believe, and tell the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from meshlib.identity.sparing import Sparing
+from meshlib.identity.spiffe import SpiffeId
+from meshlib.inbound.admit import Denial, Peer, admit, restricts, unready
+from meshlib.inbound.forwarded import Hops, caller_of
+from meshlib.plan.inbound import Inbound
+from meshlib.policy.intentions import RequestView
+
+if TYPE_CHECKING:
+    from meshlib.mesh import Mesh
+    from meshlib.plan.plan import Plan
+
+__all__ = ["Entry", "Gate"]
+
+log = logging.getLogger("meshlib.inbound")
+
+BLIND = (
+    "this server doesn't let meshlib see a caller's certificate (%s): every caller counts as one without an identity; "
+    "use uvicorn, hypercorn or gunicorn, with meshlib's middleware outermost"
+)
+
+NOT_BELIEVED = "; what it sent as x-forwarded-client-cert doesn't count: it is no hop of MESHLIB_TRUSTED_HOPS"
+
+
+class Entry(NamedTuple):
+    """What became of a request.
+
+    Attributes:
+        denial: why it doesn't come in; None: it does.
+        caller: for whom it is made, verified.
+        believed: whether `x-forwarded-client-cert` may be seen by the application.
+    """
+
+    denial: Denial | None
+    caller: SpiffeId | None
+    believed: bool
+
+
+class Gate:
+    """Judges requests by the plan in force.
+
+    Args:
+        mesh: whose plan and identity.
+
+    Attributes:
+        on: whether there is anything to judge or to tell the application. Off, a request pays for one comparison.
+        plan: that `on` was worked out for.
+        claims: whether the mesh knows callers by their identity.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.claims = mesh.settings.identity != "none" or bool(mesh.settings.trusted_hops)
+        self.on = self.claims
+        self.plan: Plan | None = None
+        self._mesh = mesh
+        self._inbound = Inbound()
+        self._hops = Hops(mesh.settings.trusted_hops)
+        self._denials = Sparing(log)
+        self._told = False
+        if self.claims and "granian" in sys.modules:
+            self._tell("granian")
+
+    def follow(self, plan: Plan | None) -> None:
+        """Judge by `plan` from now on. None: there is none, and only what callers claim can be looked at."""
+        self._inbound = Inbound() if plan is None else plan.inbound
+        self.on = self.claims or restricts(self._inbound)
+        self.plan = plan
+
+    @property
+    def trust_domain(self) -> str | None:
+        """Ours; None: we have no identity."""
+        identity = self._mesh.identity
+        material = identity.material if identity is not None else None
+        return material.id.trust_domain if material is not None else None
+
+    def judge(
+        self,
+        peer: Peer,
+        address: str | None,
+        forwarded: Sequence[bytes],
+        request: RequestView,
+        port: int | None,
+    ) -> Entry:
+        """Whether a request comes in, and for whom.
+
+        Args:
+            peer: the other end of its connection.
+            address: the IP address of that, None where it isn't known.
+            forwarded: its `x-forwarded-client-cert` headers.
+            request: its head.
+            port: it came to, None on a Unix socket.
+        """
+        if not peer.known:
+            self._tell("there is no way from a request to its connection")
+        caller, believed = peer.id, True
+        if forwarded:
+            believed = self._hops.trusts(peer.id, address)
+            if believed:
+                caller = caller_of(b",".join(forwarded), self._hops, self.trust_domain)
+        denial = unready() if self.plan is None and self.claims else None
+        denial = denial or admit(self._inbound, peer, caller, request, port)
+        if denial is not None or not believed:
+            self._log(denial, caller, address, request, "" if believed else NOT_BELIEVED)
+        return Entry(denial, caller, believed)
+
+    def _log(
+        self, denial: Denial | None, caller: SpiffeId | None, address: str | None, request: RequestView, note: str
+    ) -> None:
+        who = f"{caller or 'a caller without an identity'} ({address or 'no IP address'})"
+        now = time.monotonic()
+        if denial is None:
+            self._denials.warning(now, (NOT_BELIEVED, address), "a request of %s came in%s", who, note)
+            return
+        about = (denial.reason, caller, note)
+        what = f"{request.method[:20]} {request.path[:200]}"
+        self._denials.warning(now, about, "denied %r to %s: %s%s", what, who, denial.reason, note)
+
+    def _tell(self, why: str) -> None:
+        if self.claims and not self._told:
+            self._told = True
+            log.error(BLIND, why)
