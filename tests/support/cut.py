@@ -178,7 +178,8 @@ class Cut:
         except (OSError, http.client.HTTPException, asyncio.IncompleteReadError):
             pass  # one side is gone: so is the other, now
         finally:
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            if not writer.is_closing():
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
