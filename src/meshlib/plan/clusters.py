@@ -119,7 +119,9 @@ class Clusters:
         policy = rule.traffic_policy or NO_POLICY if rule is not None else NO_POLICY
         labels: Mapping[str, str] = {}
         if rule is not None and subset:
-            chosen = next((one for one in rule.subsets if one.name == subset), None)
+            # Rules for one host are joined, as in Istio: a subset may be another's.
+            joined = (rule, *(one for _, one in self._rules.get(host, ())))
+            chosen = next((one for each in joined for one in each.subsets if one.name == subset), None)
             if chosen is not None:
                 labels = chosen.labels
                 policy = over(policy, chosen.traffic_policy)

@@ -10,6 +10,8 @@ from meshlib.resources.documents import Origin, Path, Problem, Resource, Resourc
 from meshlib.resources.names import aliases, fqdn
 from meshlib.resources.networking import DestinationRuleSpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
+from meshlib.resources.precedence import made
+from meshlib.resources.security import PeerAuthenticationSpec
 
 __all__ = ["Locate", "References", "check_references"]
 
@@ -74,7 +76,8 @@ def check_references(resources: Iterable[Resource], locate: Locate = _whole_docu
     uses = (use for resource in every for use in _uses(resource))
     undefined = (finding for use in uses if (finding := _undefined(use, by_host)) is not None)
     errors = [_problem(finding, locate) for finding in (*_same_name(every), *undefined)]
-    return References(errors, [_problem(finding, locate) for finding in _same_host(rules)])
+    written = [rule for rule in rules if not made(rule.resource)]
+    return References(errors, [_problem(finding, locate) for finding in (*_same_host(written), *_same_scope(every))])
 
 
 def _rules(resource: Resource) -> Iterator[_Rule]:
@@ -88,6 +91,10 @@ def _uses(resource: Resource) -> Iterator[_Use]:
     spec, namespace = resource.spec, resource.metadata.namespace
     if isinstance(spec, OutboundPolicySpec) and spec.subset:
         yield _Use(resource, fqdn(spec.host, namespace), spec.subset, ("spec", "subset"))
+    if isinstance(spec, OutboundPolicySpec):
+        for index, one in enumerate(spec.failover):
+            if one.subset:
+                yield _Use(resource, fqdn(one.host, namespace), one.subset, ("spec", "failover", index, "subset"))
     if isinstance(spec, VirtualServiceSpec):
         for number, route in enumerate(spec.http):
             for index, share in enumerate(route.route):
@@ -134,6 +141,21 @@ def _same_host(rules: Sequence[_Rule]) -> Iterator[_Finding]:
             key = earlier.resource.key
             message = f"the DestinationRule {key.namespace}/{key.name} is for {rule.host} too; join them into one"
             yield _Finding(rule.resource, ("spec", "host"), message)
+
+
+def _same_scope(resources: Sequence[Resource]) -> Iterator[_Finding]:
+    """PeerAuthentications without a selector, of which a namespace should have one."""
+    first: dict[str, Resource] = {}
+    for resource in sorted(resources, key=lambda one: one.key):
+        spec, namespace = resource.spec, resource.metadata.namespace
+        if isinstance(spec, PeerAuthenticationSpec) and not (spec.selector and spec.selector.match_labels):
+            earlier = first.setdefault(namespace, resource)
+            if earlier is not resource:
+                message = (
+                    f"{earlier.key.name} is for the whole of {namespace} too, and only that one, the first by name, is"
+                    " in force (in Istio it is the older); join them into one"
+                )
+                yield _Finding(resource, ("spec",), message)
 
 
 def _problem(finding: _Finding, locate: Locate) -> Problem:
