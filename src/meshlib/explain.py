@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from meshlib.plan.cluster import Cluster
 from meshlib.plan.plan import Plan
 from meshlib.plan.route import RoutePlan
+from meshlib.policy.balance import FailoverPicker
 from meshlib.policy.match import HeadView
 from meshlib.policy.retry import IDEMPOTENT_METHODS
 from meshlib.state.breaker import BreakerState
@@ -40,7 +41,7 @@ class EndpointView(NamedTuple):
 
 
 class ClusterView(NamedTuple):
-    """A share of the split."""
+    """A share of the split; `failover` names the cluster that takes its calls now, "" for its own endpoints."""
 
     name: str
     share: float
@@ -49,6 +50,7 @@ class ClusterView(NamedTuple):
     panic: bool
     endpoints: tuple[EndpointView, ...]
     total: int
+    failover: str = ""
 
 
 class Explanation(NamedTuple):
@@ -101,6 +103,8 @@ def _cluster_lines(cluster: ClusterView) -> Iterator[str]:
     notes += [f"breaker {cluster.breaker}"] if cluster.breaker else []
     notes += ["PANIC: health is ignored"] if cluster.panic else []
     yield f"cluster   {cluster.share:5.1f} %  {cluster.name}   ({', '.join(notes)})"
+    if cluster.failover:
+        yield f"            none of its own endpoints is available: calls go to {cluster.failover}"
     if not cluster.endpoints:
         why = f"none of {cluster.total} wears the subset's labels" if cluster.total else "no instance is registered"
         yield f"            nobody serves it ({why}): its calls raise NoEndpoints"
@@ -197,19 +201,34 @@ def _plan_lines(route: RoutePlan, head: HeadView) -> Iterator[str]:
 
 
 def _clusters(route: RoutePlan, now: float) -> Iterator[ClusterView]:
-    total = sum(route.split.weights)
+    whole = sum(route.split.weights)
     for cluster, weight in zip(route.split.clusters, route.split.weights, strict=True):
         picker = cluster.picker
         state = cluster.state.breaker.state
         breaker = state.value if cluster.breaker is not None or state is not BreakerState.CLOSED else ""
         endpoints = tuple(_endpoint(cluster, endpoint, now) for endpoint in cluster.endpoints)
         panic = bool(endpoints) and picker.panicking(now)
-        yield ClusterView(cluster.name, 100.0 * weight / total, picker.name, breaker, panic, endpoints, cluster.total)
+        used, total = cluster.name, cluster.total
+        if isinstance(picker, FailoverPicker):
+            used = picker.in_use(now)
+            total += len(picker.states) - len(picker.tiers[cluster.name].states)
+        yield ClusterView(
+            cluster.name,
+            100.0 * weight / whole,
+            picker.name,
+            breaker,
+            panic,
+            endpoints,
+            total,
+            used if used != cluster.name else "",
+        )
 
 
 def _endpoint(cluster: Cluster, endpoint: EndpointState, now: float) -> EndpointView:
     picker = cluster.picker
     excluded = ""
+    if isinstance(picker, FailoverPicker) and endpoint not in picker.tiers[picker.in_use(now)].weights:
+        excluded = f"of {picker.home(endpoint)}, which isn't in use"
     if endpoint not in picker.healthy:
         excluded = "unhealthy by the registry's word"
     elif endpoint.ejected_until > now:

@@ -14,7 +14,7 @@ from meshlib.errors import InvalidDocuments, RegistryError
 from meshlib.plan.hosts import host_of
 from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance, Update
-from meshlib.resources import FieldNote, Resource, Source, load
+from meshlib.resources import FieldNote, Resource, Source, load, settle
 
 __all__ = ["SUSPECT_FOR", "Configuration", "Trouble"]
 
@@ -109,7 +109,9 @@ class Configuration:
             self.invalid = Trouble(error, self.invalid.since if self.invalid is not None else now)
             return
         self.invalid = None
-        self._resources, self._good_sources, self.notes = loaded.resources, sources, loaded.notes
+        settled = settle(loaded.resources)
+        self._resources, self._good_sources = settled.resources, sources
+        self.notes = (*loaded.notes, *settled.notes)
 
     def _put_in_force(self, now: float) -> float | None:
         seen = self._seen

@@ -8,7 +8,7 @@ from meshlib.cli.files import in_namespace, sources
 from meshlib.cli.options import add_files, add_registry
 from meshlib.cli.output import paint
 from meshlib.cli.registry import read, settings_of
-from meshlib.resources import check_references, load
+from meshlib.resources import check_references, load, settle
 
 __all__ = ["describe", "run"]
 
@@ -48,13 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{paint('problem', 'red')}   {problem}")
     for warning in warnings:
         print(f"{paint('warning', 'yellow')}   {warning}")
-    for note in loaded.notes:
+    notes = (*loaded.notes, *settle(loaded.resources).notes)
+    for note in notes:
         print(f"{paint('note', 'cyan')}      {note}")
     counts = [
         _count(len(loaded.resources), "sound document"),
         _count(len(loaded.problems), "problem"),
         _count(len(warnings), "warning"),
-        f"{_count(len(loaded.notes), 'field')} not applied as written",
+        f"{_count(len(notes), 'field')} not applied as written",
     ]
     print(", ".join(counts))
     return 1 if loaded.problems else 0

@@ -14,7 +14,7 @@ from meshlib.explain import explain
 from meshlib.plan.compile import compile_plan
 from meshlib.plan.plan import Plan
 from meshlib.plan.snapshot import Snapshot
-from meshlib.resources import load
+from meshlib.resources import load, settle
 from meshlib.settings import Settings
 from meshlib.state.store import StateStore
 
@@ -70,7 +70,7 @@ def _plan(settings: Settings) -> Plan:
     loaded = load(update.sources)
     if loaded.problems:
         warn("the documents can't all be applied (see meshlib check): processes go on with those they had before")
-    snapshot = Snapshot(update.instances, loaded.resources, update.version)
+    snapshot = Snapshot(update.instances, settle(loaded.resources).resources, update.version)
     allow_any = settings.outbound == "allow-any"
     return compile_plan(
         snapshot, settings.namespace, StateStore(), time.monotonic(), random.random, allow_any=allow_any

@@ -70,6 +70,13 @@ def _outbound_policy(spec: Any) -> tuple[str, ...]:
     return spec.host, spec.subset or "*", ", ".join(name for name in _set(spec) if name not in ("host", "subset"))
 
 
+def _peer_authentication(spec: Any) -> tuple[str, ...]:
+    chosen = spec.selector.match_labels if spec.selector is not None else {}
+    whom = ",".join(f"{name}={value}" for name, value in sorted(chosen.items()))
+    ports = ", ".join(f"{port}: {mtls.mode}" for port, mtls in sorted(spec.port_level_mtls.items()))
+    return whom or "*", spec.mtls.mode if spec.mtls is not None else "UNSET", ports
+
+
 def _set(struct: Any) -> Iterable[str]:
     """The fields of a struct that say something, as documents write them."""
     if struct is None:
@@ -85,6 +92,8 @@ KINDS = (
          Table(("HOST", "SUBSETS"), ("POLICY",), _destination_rule)),
     Kind("ServiceEntry", ("serviceentry", "serviceentries", "se"),
          Table(("HOSTS", "LOCATION", "RESOLUTION"), ("PORTS", "ENDPOINTS"), _service_entry)),
+    Kind("PeerAuthentication", ("peerauthentication", "peerauthentications", "pa"),
+         Table(("SELECTOR", "MTLS"), ("PORTS",), _peer_authentication)),
     Kind("OutboundPolicy", ("outboundpolicy", "outboundpolicies", "op"),
          Table(("HOST", "SUBSET", "SETS"), (), _outbound_policy)),
 )  # fmt: skip

@@ -273,13 +273,17 @@ class FailoverPicker(Picker):
                 return name
         return next((name for name, tier in self.tiers.items() if tier.states), next(iter(self.tiers)))
 
+    def home(self, state: EndpointState) -> str:
+        """The name of the first tier that holds an endpoint."""
+        return next(name for name, tier in self.tiers.items() if state in tier.weights)
+
     def panicking(self, now: float) -> bool:
         """Whether the tier in use ignores health."""
         return self.tiers[self.in_use(now)].panicking(now)
 
     def cost(self, state: EndpointState, now: float) -> float:
         """As the first tier that holds the endpoint has it."""
-        return next(tier.cost(state, now) for tier in self.tiers.values() if state in tier.weights)
+        return self.tiers[self.home(state)].cost(state, now)
 
 
 PICKERS: dict[str, type[Picker]] = {

@@ -61,6 +61,7 @@ from meshlib.resources.outbound import (
     OutboundPolicySpec,
     OutboundRetryBudget,
 )
+from meshlib.resources.precedence import Settled, settle
 from meshlib.resources.references import References, check_references
 from meshlib.resources.security import MutualTLS, MutualTLSMode, PeerAuthenticationSpec, WorkloadSelector
 
@@ -110,6 +111,7 @@ __all__ = [
     "RetryBudget",
     "ServiceEntrySpec",
     "ServicePort",
+    "Settled",
     "Source",
     "Spec",
     "StringMatch",
@@ -124,4 +126,5 @@ __all__ = [
     "encode",
     "fqdn",
     "load",
+    "settle",
 ]

@@ -15,11 +15,13 @@ from meshlib.resources.documents import Path, Spec, show
 from meshlib.resources.fields import nearest
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.routes import check_routes
+from meshlib.resources.securing import check_peer_authentication, check_tls
 from meshlib.resources.security import PeerAuthenticationSpec
 from meshlib.resources.shapes import Finding, check_host, check_hosts, check_labels, check_subset_name
 
 __all__ = ["check", "name_fault"]
 
+_MAX_FAILOVER = 16
 _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -36,7 +38,7 @@ def check(spec: Spec, raw: Mapping[str, Any]) -> Iterator[Finding]:
         case OutboundPolicySpec():
             return _outbound_policy(spec, root)
         case PeerAuthenticationSpec():
-            return iter(())
+            return check_peer_authentication(spec, root)
 
 
 def name_fault(name: str) -> str | None:
@@ -48,6 +50,7 @@ def name_fault(name: str) -> str | None:
 
 def _destination_rule(spec: istio.DestinationRuleSpec, at: Path) -> Iterator[Finding]:
     yield from check_host(spec.host, (*at, "host"), wildcard=True)
+    yield from _traffic_policy(spec.traffic_policy, (*at, "trafficPolicy"))
     seen: set[str] = set()
     for index, subset in enumerate(spec.subsets):
         here = (*at, "subsets", index)
@@ -56,6 +59,12 @@ def _destination_rule(spec: istio.DestinationRuleSpec, at: Path) -> Iterator[Fin
             yield (*here, "name"), f'the subset "{subset.name}" is defined twice; rename or remove one'
         seen.add(subset.name)
         yield from check_labels(subset.labels, (*here, "labels"))
+        yield from _traffic_policy(subset.traffic_policy, (*here, "trafficPolicy"))
+
+
+def _traffic_policy(policy: istio.TrafficPolicy | None, at: Path) -> Iterator[Finding]:
+    if policy is not None and policy.tls is not None:
+        yield from check_tls(policy.tls, (*at, "tls"))
 
 
 def _service_entry(spec: istio.ServiceEntrySpec, at: Path) -> Iterator[Finding]:
@@ -109,3 +118,19 @@ def _outbound_policy(spec: OutboundPolicySpec, at: Path) -> Iterator[Finding]:
             yield here, "never opens; write errorPercent or consecutiveFailures"
         if breaker.max_open_for < breaker.open_for:
             yield (*here, "maxOpenFor"), f"is below openFor ({breaker.open_for:g}s); write a longer one"
+    yield from _failover(spec, (*at, "failover"))
+
+
+def _failover(spec: OutboundPolicySpec, at: Path) -> Iterator[Finding]:
+    if len(spec.failover) > _MAX_FAILOVER:
+        yield at, f"has {len(spec.failover)} destinations; at most {_MAX_FAILOVER} are allowed"
+    if spec.failover and "*" in spec.host:
+        yield at, f"needs a single host to stand in for, and {show(spec.host)} is many; write a policy for each host"
+    seen = {(spec.host, spec.subset)}
+    for index, one in enumerate(spec.failover):
+        yield from check_host(one.host, (*at, index, "host"), wildcard=False)
+        if one.subset is not None:
+            yield from check_subset_name(one.subset, (*at, index, "subset"))
+        if (one.host, one.subset) in seen:
+            yield (*at, index), "stands here twice, or is the destination itself; remove one"
+        seen.add((one.host, one.subset))
