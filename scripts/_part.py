@@ -122,23 +122,28 @@ def fetch(part: Part, folder: Path) -> None:
 
 def download(part: Part, sources: Iterable[Source], work: Path) -> Path:
     """Have apt download and verify the package into `work`."""
-    keyring = work / "keyring.gpg"
-    keyring.write_bytes(keys(KEYRINGS, part.suite))
-    own = {"Targets": "Packages", "Architectures": run(["dpkg", "--print-architecture"]).strip()}
-    own |= {"Signed-By": str(keyring)} if keyring.stat().st_size else {}
-    for folder in ("sources", "state/lists/partial", "cache/archives/partial"):
-        (work / folder).mkdir(parents=True)
-    (work / "sources" / "all.sources").write_text("\n".join(stanza({**source, **own}) for source in sources))
-    (work / "status").touch()
-    (work / "preferences").write_text(PREFERENCES)
-    (work / "apt.conf").write_text(CONFIGURATION.format(work=work) + (AS_ROOT if os.geteuid() == 0 else ""))
-    apt = ["apt-get", "-c", work / "apt.conf", "--quiet=2"]
+    apt = configured(sources, part.suite, work)
     updated = attempt([*apt, "update"], work)
     fetched = attempt([*apt, "download", part.package], work)  # it may be had although one of several sources failed
     packages = sorted(work.glob("*.deb"))
     if not packages:
         raise Unavailable(f"apt could not download {part.package} of {part.suite}:\n{updated}{fetched}".rstrip())
     return packages[0]
+
+
+def configured(sources: Iterable[Source], suite: str, work: Path) -> list[str | Path]:
+    """Write a configuration with these sources alone, which writes in `work` alone; return the command of apt."""
+    for folder in ("sources", "state/lists/partial", "cache/archives/partial"):
+        (work / folder).mkdir(parents=True)
+    own = {"Targets": "Packages", "Architectures": run(["dpkg", "--print-architecture"]).strip()}
+    if keyring := keys(KEYRINGS, suite):
+        (work / "keyring.gpg").write_bytes(keyring)
+        own["Signed-By"] = str(work / "keyring.gpg")
+    (work / "sources" / "all.sources").write_text("\n".join(stanza({**source, **own}) for source in sources))
+    (work / "status").touch()
+    (work / "preferences").write_text(PREFERENCES)
+    (work / "apt.conf").write_text(CONFIGURATION.format(work=work) + (AS_ROOT if os.geteuid() == 0 else ""))
+    return ["apt-get", "-c", work / "apt.conf", "--quiet=2"]
 
 
 # Read after the system's own configuration, which knows the proxy. No hook of the system's is run.
@@ -179,9 +184,15 @@ Pin-Priority: -1
 
 def keys(folder: Path, suite: str) -> bytes:
     """Return a keyring for the suite out of those that Debian's package of them has; empty when there is none."""
-    own = sorted(folder.glob(f"debian-archive-{suite}-*.gpg"))
-    general = [folder / "debian-archive-keyring.gpg", folder / "debian-archive-removed-keys.gpg"]
-    return b"".join(file.read_bytes() for file in own or general if file.is_file())
+
+    def named(pattern: str) -> list[Path]:
+        # One ending is the old name of the other.
+        files = {file.stem: file for ending in ("gpg", "pgp") for file in sorted(folder.glob(f"{pattern}.{ending}"))}
+        return list(files.values())
+
+    own = named(f"debian-archive-{suite}-*")
+    general = named("debian-archive-keyring") + named("debian-archive-removed-keys")
+    return b"".join(file.read_bytes() for file in own or general)
 
 
 def debian_suites(os_release: Path) -> set[str]:

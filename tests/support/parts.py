@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 
-__all__ = ["part"]
+__all__ = ["Answer", "helper", "part"]
 
-HELPER = Path(__file__).resolve().parents[2] / "scripts" / "_part"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 UNAVAILABLE = 3  # the helper's status for what can't be had here
+
+
+class Answer(NamedTuple):
+    """What the helper says of a part."""
+
+    status: int
+    path: str
+    reason: str
 
 
 def part(name: str) -> Path:
@@ -26,9 +38,23 @@ def part(name: str) -> Path:
 
 
 @functools.cache
-def _asked(name: str) -> tuple[int, str, str]:
-    """Return what the helper says: status, path, reason. It fetches nothing: no test waits for the network."""
+def _asked(name: str) -> Answer:
+    # It fetches nothing: no test waits for the network.
     asked = subprocess.run(
-        [HELPER, "--here", name], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        [SCRIPTS / "_part", "--here", name], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
-    return asked.returncode, asked.stdout.removesuffix("\n"), asked.stderr.strip()
+    return Answer(asked.returncode, asked.stdout.removesuffix("\n"), asked.stderr.strip())
+
+
+def _load(file: Path) -> ModuleType:
+    """Import a script that lies outside of every package."""
+    spec = importlib.util.spec_from_file_location("meshlib_part", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["meshlib_part"] = importlib.util.module_from_spec(spec)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+helper = _load(SCRIPTS / "_part.py")
+"""The helper itself, for the tests of it."""

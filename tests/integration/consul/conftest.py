@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ import pytest
 
 from tests.support.consul import ConsulAgent, ConsulCluster, StartCluster, StartConsul
 from tests.support.parts import part
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test speak to the developer's own Consul, nor with their token."""
+    for name in list(os.environ):
+        if name.startswith("CONSUL_") and name != "CONSUL_BIN":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
