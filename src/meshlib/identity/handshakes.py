@@ -21,7 +21,7 @@ from meshlib.identity.spiffe import SpiffeId
 if TYPE_CHECKING:
     from meshlib.identity.incoming import Serving
 
-__all__ = ["HANDSHAKEN", "HANDSHAKE_WAIT", "IncomingLink", "IncomingSocket", "Refused", "first_byte"]
+__all__ = ["HANDSHAKEN", "HANDSHAKE_WAIT", "IncomingLink", "IncomingPlain", "IncomingSocket", "Refused", "first_byte"]
 
 HANDSHAKE_WAIT = 5.0
 """Seconds a blocking server waits for the first byte, and again for the handshake: as long as gunicorn's threads wait
@@ -229,6 +229,31 @@ class IncomingSocket(ssl.SSLSocket):
         if not self._checked:
             self.do_handshake()
         return super().send(data, flags)
+
+
+class IncomingPlain(socket.socket):
+    """A blocking connection without TLS, for a server that goes on to treat it as an `ssl.SSLSocket`."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """There is none to do."""
+
+    def unwrap(self) -> socket.socket:
+        """See `ssl.SSLSocket`."""
+        return self
+
+    def getpeercert(self, binary_form: bool = False) -> None:
+        """There is none."""
+
+    def selected_alpn_protocol(self) -> None:
+        """There is none."""
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> IncomingPlain:
+        """The same connection; `sock` is let go of, as `ssl` does it."""
+        timeout = sock.gettimeout()
+        made = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        made.settimeout(timeout)
+        return made
 
 
 def first_byte(sock: socket.socket) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, cast
 
 from meshlib.errors import IdentityError
-from meshlib.identity.handshakes import TLS_HANDSHAKE, IncomingLink, IncomingSocket, Refused, first_byte
+from meshlib.identity.handshakes import TLS_HANDSHAKE, IncomingLink, IncomingPlain, IncomingSocket, Refused, first_byte
 from meshlib.identity.keeper import Identity
 from meshlib.identity.loading import load_into
 from meshlib.identity.material import Material
@@ -110,7 +110,7 @@ class ServerContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
-        """See `ssl.SSLContext`. The handshake is done at once; a plain connection comes back as it is."""
+        """See `ssl.SSLContext`. The handshake is done at once; what comes back may be plain."""
         self._only_serve(server_side)
         try:
             sock.getpeername()
@@ -120,7 +120,7 @@ class ServerContext(ssl.SSLContext):
         # On a non-blocking socket there is nothing to look at yet: those connections are TLS or nothing.
         if sock.gettimeout() != 0.0 and first_byte(sock) != TLS_HANDSHAKE:
             self._now().take_plain(port)
-            return cast("ssl.SSLSocket", sock)
+            return cast("ssl.SSLSocket", IncomingPlain.of(sock))
         serving = self._now()
         serving.take_tls(port)
         wrapped = serving.wrap_socket(

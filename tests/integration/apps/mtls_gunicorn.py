@@ -1,0 +1,9 @@
+"""gunicorn's configuration, as docs/how-to/mtls-servers.md has it."""
+
+certfile = "/dev/null"
+
+
+def ssl_context(config, default_factory):  # type: ignore[no-untyped-def]
+    import meshlib
+
+    return meshlib.server_ssl_context()
