@@ -12,12 +12,13 @@ __all__ = ["Instance", "Lease", "Registry", "Update", "default_url", "open_regis
 
 
 def open_registry(url: str) -> Registry:
-    """The registry at `url`: `sqlite:///path`, `file:///dir-or-file`, or `memory:name` within one process.
+    """The registry at `url`: `sqlite:///path`, `file:///dir-or-file`, `consul://host:port`, or `memory:name`.
 
-    Nothing is read or created yet. Paths may begin with `~` and are made absolute.
+    Nothing is read or created yet. Paths may begin with `~` and are made absolute. The options of a `consul:` URL are
+    those of `meshlib.registries.consul.address`. A `memory:` registry is one within a process.
 
     Raises:
-        SettingsError: the scheme is unknown or the path is missing.
+        SettingsError: the scheme is unknown, the path is missing, or what Consul needs is wrong or not installed.
     """
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "memory":
@@ -32,12 +33,30 @@ def open_registry(url: str) -> Registry:
         from meshlib.registries.file import FileRegistry
 
         return FileRegistry(_path(url, rest))
-    raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {url!r}; expected sqlite:///path or file:///dir-or-file")
+    if colon and scheme == "consul":
+        return _consul(url)
+    expected = "sqlite:///path, file:///dir-or-file or consul://host:port"
+    raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {url!r}; expected {expected}")
 
 
 def default_url(state_dir: Path) -> str:
     """The registry of whoever names none: one file in `state_dir`, shared by all services of this user."""
     return f"sqlite://{state_dir / 'registry.db'}"
+
+
+def _consul(url: str) -> Registry:
+    from meshlib.registries.consul.address import consul_settings
+
+    settings = consul_settings(url)
+    try:
+        from meshlib.registries.consul.client import ConsulClient
+        from meshlib.registries.consul.registry import ConsulRegistry
+    except ModuleNotFoundError as error:
+        if error.name != "consul":
+            raise
+        way_out = "which needs py-consul: pip install 'servicemesh[consul]'"
+        raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {settings.url!r}, {way_out}") from error
+    return ConsulRegistry(ConsulClient(settings))
 
 
 def _path(url: str, rest: str) -> Path:

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
 import msgspec
@@ -22,7 +22,7 @@ from consul.base import Consul, HTTPClient, Response  # type: ignore[import-unty
 from meshlib.errors import RegistryError
 from meshlib.registries.consul.address import ConsulSettings, read_token
 
-__all__ = ["Answer", "ConsulClient", "Params"]
+__all__ = ["Answer", "ConsulClient", "Params", "Refused"]
 
 Params = Sequence[tuple[str, str]]
 
@@ -33,6 +33,9 @@ TIMEOUT = 10.0
 """Seconds for a request that isn't held back; and what a blocking query gets besides its wait and Consul's jitter."""
 
 CONNECT_TIMEOUT = 3.0
+
+AT_ONCE = 16
+"""Reads that aren't held back, at once: a thousand services are no reason to fall upon the agent."""
 
 _KEEPALIVE = (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 """A network that was cut without a word is noticed after 10 s, and not at the end of a blocking query."""
@@ -54,6 +57,16 @@ class Answer(msgspec.Struct, frozen=True):
     status: int = 200
 
 
+class Refused(RegistryError):
+    """Consul answered, and not what was asked for.
+
+    Attributes:
+        status: of its answer, as 403.
+    """
+
+    status: int = 0
+
+
 class ConsulClient:
     """Asks one Consul agent.
 
@@ -70,6 +83,7 @@ class ConsulClient:
         self.calls = _Calls(self)
         self._http: httpx.AsyncClient | None = None
         self._token: tuple[object, str] = (None, "")
+        self._few = asyncio.Semaphore(AT_ONCE)
 
     @property
     def url(self) -> str:
@@ -102,11 +116,14 @@ class ConsulClient:
             RegistryError: there was no good answer.
         """
         asked = list(params)
-        timeout = TIMEOUT
         if index is not None and wait is not None:
             asked += [("index", str(index)), ("wait", f"{wait:.0f}s")]
-            timeout += wait + wait / 16  # Consul adds up to a sixteenth, so that not everybody comes back at once
-        return await self.request("GET", path, asked, timeout=timeout, missing_ok=missing_ok)
+            timeout = (
+                TIMEOUT + wait + wait / 16
+            )  # Consul adds up to a sixteenth, so that not everybody comes back at once
+            return await self.request("GET", path, asked, timeout=timeout, missing_ok=missing_ok)
+        async with self._few:
+            return await self.request("GET", path, asked, missing_ok=missing_ok)
 
     async def put(self, path: str, params: Params = (), data: bytes = b"") -> Answer:
         """PUT `data`. Raises RegistryError."""
@@ -167,7 +184,10 @@ class ConsulClient:
         status = response.status_code
         if status != 200 and not (status == 404 and missing_ok):
             said = body[:200].decode("utf-8", "replace").strip() or response.reason_phrase
-            raise self.error(f"{method} {path} was answered {status}: {said}", _way_out(status, said, method, path))
+            problem = f"{method} {path} was answered {status}: {said}"
+            refused = Refused(self.url, problem, _way_out(status, said, method, path))
+            refused.status = status
+            raise refused
         if response.headers.get("content-encoding", "identity") != "identity":
             raise self.error(f"the answer to {method} {path} is compressed, which nobody asked for", "is that Consul?")
         index = response.headers.get("x-consul-index", "")
@@ -264,7 +284,7 @@ class _Adapter(HTTPClient):  # type: ignore[misc]  # py-consul's classes have no
     ) -> Any:
         body = data.encode() if isinstance(data, str) else data
         asked = [(name, str(value)) for name, value in params or ()]
-        answer = await self._client.request(method, path, asked, body)
+        answer = await self._client.request(method, quote(path, safe="/:"), asked, body)
         return callback(Response(answer.status, answer.headers, answer.data.decode("utf-8", "replace")))
 
 
