@@ -200,6 +200,5 @@ def test_apt_understands_the_configuration_and_knows_the_suite_alone(tmp_path: P
     assert f"{suite}/InRelease" in uris
     assert [uri for uri in uris if not re.match(rf"{suite}/(InRelease|main/binary-\w+/Packages)", uri)] == []
     said = subprocess.run(["apt-config", *apt[1:3], "dump"], capture_output=True, text=True, check=True).stdout
-    settings = dict(line.rstrip(";").split(" ", 1) for line in said.splitlines())
-    assert settings["Dir::State::lists"] == f'"{tmp_path}/state/lists"'
-    assert not [name for name in settings if name.startswith("APT::Update::P")], "a hook of the system's would run"
+    assert f'Dir::State::lists "{tmp_path}/state/lists";' in said.splitlines()
+    assert re.findall(r'APT::Update::P.* ".+";', said) == [], "a hook of the system's would run"
