@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from meshlib.plan.clusters import Clusters
 from meshlib.plan.hosts import hosts_of
@@ -12,7 +12,7 @@ from meshlib.plan.route import VirtualHost
 from meshlib.plan.routes import Routes, Rules
 from meshlib.plan.snapshot import Snapshot
 from meshlib.policy.strategy import RetryStrategy
-from meshlib.resources import Resource, VirtualServiceSpec, aliases, fqdn
+from meshlib.resources import OutboundPolicySpec, Resource, VirtualServiceSpec, aliases, fqdn
 from meshlib.resources.names import service_name
 from meshlib.state.store import StateStore
 
@@ -57,7 +57,7 @@ def compile_plan(
     names: dict[str, VirtualHost] = {}
     wildcards: list[tuple[str, VirtualHost]] = []
     passing: list[str] = []
-    for host in (*hosts, *(name for name in services if name not in hosts)):
+    for host in dict.fromkeys((*hosts, *services, *_stood_in_for(snapshot.resources))):
         if _unasked(host, namespace, snapshot.asked):
             continue  # the first call to it asks the registry, and a table without endpoints would be in the way
         known = hosts.get(host)
@@ -107,6 +107,13 @@ def _virtual_services(resources: Iterable[Resource]) -> dict[str, Rules]:
             for written in spec.hosts:
                 found.setdefault(fqdn(written, resource.metadata.namespace), []).append((resource, spec))
     return found
+
+
+def _stood_in_for(resources: Iterable[Resource]) -> Iterator[str]:
+    """Hosts that others stand in for, so that calls to them can be made when nobody serves them any more."""
+    for resource in resources:
+        if isinstance(resource.spec, OutboundPolicySpec) and resource.spec.failover and not resource.spec.subset:
+            yield fqdn(resource.spec.host, resource.metadata.namespace)
 
 
 def _covering(host: str, services: Mapping[str, Rules]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from meshlib.plan.cluster import Cluster
 from meshlib.plan.compile import compile_plan
@@ -12,12 +12,12 @@ from meshlib.plan.route import RoutePlan
 from meshlib.plan.snapshot import Snapshot
 from meshlib.policy.match import HeadView
 from meshlib.registries.base import Instance
-from meshlib.resources import Source, load
+from meshlib.resources import Intentions, Source, load
 from meshlib.state.store import StateStore
 
 HOST = "reviews.default.svc.cluster.local"
 
-KINDS = {"OutboundPolicy": "meshlib/v1"}
+KINDS = {"OutboundPolicy": "meshlib/v1", "PeerAuthentication": "security.istio.io/v1"}
 
 
 def doc(kind: str, spec: str, *, name: str = "it", namespace: str = "default") -> str:
@@ -38,12 +38,27 @@ def compiled(
     store: StateStore | None = None,
     now: float = 0.0,
     allow_any: bool = True,
+    asked: Iterable[str] | None = None,
+    intentions: Intentions | None = None,
+    identity: bool = False,
+    service: str | None = None,
+    labels: Mapping[str, str] = {},
 ) -> Plan:
     loaded = load([Source(f"{number}.yaml", text.encode()) for number, text in enumerate(documents)])
     assert not loaded.problems, [str(problem) for problem in loaded.problems]
-    snapshot = Snapshot(tuple(instances), tuple(loaded.resources), "7")
-    store = StateStore() if store is None else store
-    return compile_plan(snapshot, namespace, store, now, lambda: 0.5, allow_any=allow_any)
+    known = None if asked is None else frozenset(asked)
+    snapshot = Snapshot(tuple(instances), tuple(loaded.resources), "7", known, intentions)
+    return compile_plan(
+        snapshot,
+        namespace,
+        StateStore() if store is None else store,
+        now,
+        lambda: 0.5,
+        allow_any=allow_any,
+        identity=identity,
+        service=service,
+        labels=labels,
+    )
 
 
 def head(path: str = "/", *, method: str = "GET", host: str = "reviews", headers: Mapping[str, str] = {}) -> HeadView:

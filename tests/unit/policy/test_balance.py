@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from meshlib.policy.balance import PICKERS, LeastRequest, PeakEwma, Picker, RandomPicker, RoundRobin
+from meshlib.policy.balance import (
+    PICKERS,
+    FailoverPicker,
+    LeastRequest,
+    PeakEwma,
+    Picker,
+    RandomPicker,
+    RoundRobin,
+)
 from meshlib.state.endpoint import EndpointState, Verdict
 
 DRAWS = 10_000
@@ -260,3 +268,44 @@ def test_the_number_of_looks_does_not_grow_with_the_number_of_endpoints(kind: ty
     draws = 0
     picker.pick(0.0, ())
     assert draws <= 2
+
+
+def tiered(*healthy: Sequence[bool]) -> FailoverPicker:
+    made = {str(number): make(LeastRequest, [1] * len(fit), fit, panic=0.0) for number, fit in enumerate(healthy)}
+    return FailoverPicker(made, random.Random(7).random)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "used"),
+    [
+        ([[True], [True]], "0"),
+        ([[False, True], [True]], "0"),
+        ([[False], [True]], "1"),
+        ([[], [True]], "1"),
+        ([[False], [False], [True]], "2"),
+        ([[False], [False]], "0"),
+        ([[], [False]], "1"),
+        ([[], []], "0"),
+    ],
+)
+def test_the_first_tier_with_somebody_available_is_used(healthy: list[list[bool]], used: str) -> None:
+    picker = tiered(*healthy)
+    assert picker.in_use(0.0) == used
+    assert picker.pick(0.0, ()) in (*picker.tiers[used].states, None)
+
+
+def test_a_tier_of_which_all_are_ejected_is_left_until_one_is_back() -> None:
+    picker = tiered([True, True], [True])
+    for state in picker.tiers["0"].states:
+        state.ejected_until = 10.0
+    assert (picker.in_use(9.0), picker.in_use(10.0)) == ("1", "0")
+
+
+def test_tiers_together_show_every_endpoint_once_and_the_own_ones_first() -> None:
+    one, two = (EndpointState("10.0.0.1", port, 0.0) for port in (1, 2))
+    own = RandomPicker([one], [3], [False], lambda: 0.5)
+    all_ = RandomPicker([two, one], [1, 1], [True, True], lambda: 0.5)
+    picker = FailoverPicker({"own": own, "all": all_}, lambda: 0.5)
+    assert (picker.states, picker.weights) == ((one, two), {one: 3, two: 1})
+    assert [picker.home(state) for state in picker.states] == ["own", "all"]
+    assert picker.cost(one, 0.0) == own.cost(one, 0.0)
