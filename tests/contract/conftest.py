@@ -1,15 +1,48 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.places import PLACES, Place
+from tests.contract.places import PLACES, ConsulPlace, Place
+from tests.support.consul import ConsulAgent
+from tests.support.parts import part
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return Place(lambda clock: PLACES[request.param](tmp_path, clock))
+@pytest.fixture(scope="session")
+def consul(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ConsulAgent | BaseException | None]:
+    """An agent if a test is going to need one, or why there is none; it is there before any test's own sockets are."""
+    if not any("[consul]" in item.name for item in request.session.items):
+        yield None
+        return
+    try:
+        binary = part("consul")
+    except (pytest.skip.Exception, pytest.fail.Exception) as reason:
+        yield reason
+        return
+    agent = ConsulAgent(binary, tmp_path_factory.mktemp("consul"))
+    with contextlib.closing(agent):
+        agent.start()
+        yield agent
+
+
+@pytest.fixture(params=[*PLACES, pytest.param("consul", marks=pytest.mark.slow)])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, consul: ConsulAgent | BaseException | None
+) -> Iterator[Place]:
+    if request.param != "consul":
+        yield Place(lambda clock: PLACES[request.param](tmp_path, clock))
+        return
+    if isinstance(consul, BaseException):
+        raise consul
+    assert consul is not None
+    yield ConsulPlace(consul.url)
+    for service in consul.get("/v1/agent/services"):
+        consul.put(f"/v1/agent/service/deregister/{service}")
 
 
 @pytest.fixture

@@ -111,34 +111,37 @@ async def test_a_lease_is_renewed_three_times_in_its_ttl(place: Place) -> None:
 async def test_an_instance_that_stops_renewing_expires_while_others_go_on(place: Place) -> None:
     here, there = place.open(), place.open()
     async with opened(here, there):
-        await here.register(web(1), ttl=9.0)
-        alive = await there.register(web(2), ttl=9.0)
-        for _ in range(3):
-            place.now += 3.0
+        await here.register(web(1), ttl=place.ttl)
+        alive = await there.register(web(2), ttl=place.ttl)
+        for _ in range(2):
+            await place.passes(3.0)
             await alive.renew()
         assert ports(await there.snapshot()) == [1, 2]
-        place.now += 3.0
-        await alive.renew()
+        for _ in range(2):
+            await place.passes(3.0)
+            await alive.renew()
         assert ports(await there.snapshot()) == [2]
         assert ports(await until(here, lambda update: True)) == [2]
 
 
 async def test_nobody_expires_while_nobody_renews(place: Place) -> None:
+    if place.keeps_time:
+        pytest.skip("this registry has a clock of its own, and whoever can read it reads it as it is")
     registry = place.open()
     async with opened(registry):
         await registry.register(web(1))
         await registry.register(web(2))
-        place.now += 3600.0
+        await place.passes(3600.0)
         assert ports(await registry.snapshot()) == [1, 2]
 
 
 async def test_an_expired_instance_comes_back_with_its_next_renewal(place: Place) -> None:
     registry = place.open()
     async with opened(registry):
-        late = await registry.register(web(1), ttl=9.0)
-        alive = await registry.register(web(2), ttl=9.0)
-        for _ in range(50):
-            place.now += 3.0
+        late = await registry.register(web(1), ttl=place.ttl)
+        alive = await registry.register(web(2), ttl=place.ttl)
+        for _ in range(place.rounds):
+            await place.passes(3.0)
             await alive.renew()
         assert ports(await registry.snapshot()) == [2]
         await late.renew()
@@ -197,7 +200,7 @@ async def test_the_version_changes_with_the_content_and_with_nothing_else(place:
         lease = await registry.register(web())
         await registry.apply([entry("one")])
         first = await registry.snapshot()
-        place.now += 1.0
+        await place.passes(1.0)
         await lease.renew()
         await registry.apply([entry("one")])
         assert (await registry.snapshot()).version == first.version
@@ -213,7 +216,7 @@ async def test_renewals_wake_no_watcher(place: Place) -> None:
             await anext(updates)
             following = asyncio.ensure_future(anext(updates))
             for _ in range(5):
-                place.now += 1.0
+                await place.passes(1.0)
                 await lease.renew()
                 await asyncio.sleep(0)
             await registry.register(web(2))
