@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+import ssl
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
 import pytest
+import trustme
 
 from tests.support import eventually
 from tests.support.consul import ConsulAgent, StartCluster, StartConsul
+from tests.support.ports import LOOPBACK
 
 
 def test_an_agent_finds_what_was_registered(consul: ConsulAgent) -> None:
@@ -66,3 +75,72 @@ def test_datacenters_answer_for_each_other_and_share_a_trust_domain(start_cluste
     eventually(lambda: agent.request("GET", "/v1/health/service/reviews?dc=dc2").json(), 30.0)
     roots = "/v1/connect/ca/roots"
     assert agent.get(roots)["TrustDomain"] == there.servers[0].get(roots)["TrustDomain"]
+
+
+def test_a_cluster_whose_servers_were_all_killed_comes_back_with_what_it_had(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(servers=3, clients=1, acl=True)
+    client = cluster.clients[0]
+    client.put("/v1/kv/kept", b"1")
+    for server in cluster.servers:
+        server.kill()
+    assert client.request("GET", "/v1/kv/kept").status == 500  # the client agent runs on, and has nobody to ask
+    cluster.start()
+    assert [entry["Value"] for entry in client.get("/v1/kv/kept")] == ["MQ=="]
+
+
+def test_a_paused_leader_is_replaced(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(servers=3)
+    first = cluster.leader()
+    first.pause()
+    second = cluster.leader()
+    assert second is not first
+    second.put("/v1/kv/meanwhile", b"1")
+    first.resume()
+    first.wait_until_ready()
+    assert first.get("/v1/kv/meanwhile?consistent")
+
+
+def test_who_leaves_is_forgotten_and_who_is_killed_turns_critical(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(servers=1, clients=2)
+    polite, killed = cluster.clients
+    polite.leave()
+    killed.kill()
+    server = cluster.servers[0]
+    eventually(lambda: {node["Node"] for node in server.get("/v1/catalog/nodes")} == {server.name, killed.name}, 30.0)
+    eventually(lambda: server.get(f"/v1/health/node/{killed.name}")[0]["Status"] == "critical", 30.0)
+
+
+def test_datacenters_share_their_tokens(start_cluster: StartCluster) -> None:
+    here = start_cluster(servers=1, acl=True)
+    there = start_cluster(servers=1, clients=1, datacenter="dc2", join_wan=[here])
+    token = here.servers[0].new_token('key_prefix "" { policy = "read" }')
+    client = there.clients[0]
+    client.put("/v1/kv/there", b"1")
+    eventually(lambda: client.request("GET", "/v1/kv/there", token=token).status == 200, 30.0)
+    assert client.request("PUT", "/v1/kv/there", b"2", token=token).status == 403
+    assert client.request("GET", "/v1/kv/there", token="").status == 403
+
+
+def test_an_agent_answers_on_https_and_on_a_unix_socket_when_it_is_configured(start_consul: StartConsul) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
+        files = Path(folder)
+        certificate.private_key_pem.write_to_path(files / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(files / "cert.pem")
+        config = {
+            "addresses": {"http": f"127.0.0.1 unix://{files / 'http.sock'}"},
+            "cert_file": str(files / "cert.pem"),
+            "key_file": str(files / "key.pem"),
+        }
+        agent = start_consul(config=config)
+        with socket.socket(socket.AF_UNIX) as plain:
+            plain.connect(str(files / "http.sock"))
+            plain.sendall(b"GET /v1/status/leader HTTP/1.0\r\n\r\n")
+            assert plain.recv(100).startswith(b"HTTP/1.0 200")
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        with closing(http.client.HTTPSConnection(LOOPBACK, agent.ports.https, context=context)) as secured:
+            secured.request("GET", "/v1/status/leader")
+            assert secured.getresponse().status == 200
+        agent.close()
