@@ -1,0 +1,300 @@
+"""TLS contexts towards peers: who is accepted, by which roots, and with which certificate of ours.
+
+Contexts are built on the agent's thread, before the plan or the material that needs them is in force. Connections read
+what is there by one load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable
+from random import random
+from typing import NamedTuple
+
+from meshlib.identity.certificates import split
+from meshlib.identity.keeper import Commit, Identity
+from meshlib.identity.loading import load_into
+from meshlib.identity.material import Material
+from meshlib.identity.verifying import OutgoingContext
+from meshlib.plan.peers import PeerTls
+
+__all__ = ["Link", "PeerContexts", "Secured", "fit"]
+
+log = logging.getLogger("meshlib.identity")
+
+MAX_FILE = 4 * 1024 * 1024
+"""Bytes of a PEM file: the bundles of public CAs have some 250 kB."""
+
+KEPT, SPREAD = 0.8, 0.2
+"""Shares of what is left of an old certificate: its connections go on for the first, and end at random within the
+second (90 % ± 10 %), so that a fleet doesn't open all its connections anew at once."""
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class Secured(NamedTuple):
+    """How connections to one kind of peer are secured as of now.
+
+    Attributes:
+        context: for new connections; None: there is none, see `problem`.
+        server_hostname: the name to send.
+        problem: why there is no context.
+        roots: the CAs trusted, each in PEM; None: files, the system's, or nobody is verified.
+        expires: monotonic seconds at which our certificate ends; None: of no mesh identity.
+    """
+
+    context: ssl.SSLContext | None
+    server_hostname: str
+    problem: str = ""
+    roots: frozenset[bytes] | None = None
+    expires: float | None = None
+
+
+def fit(made: Secured, made_at: float, share: float, current: Secured, now: float) -> bool:
+    """Whether an open connection may be used on.
+
+    Args:
+        made: what it was opened with.
+        made_at: monotonic seconds of its opening.
+        share: of this connection, random in [0, 1): spreads the end of those opened together.
+        current: what is in force for its peer.
+        now: monotonic seconds.
+
+    Returns:
+        True while nothing has changed. Not once a root that was trusted then isn't any more: the peer may owe its place
+        to it. With a renewed certificate of ours, until some time before the old one ends. What was secured by other
+        files than now, at once no more.
+    """
+    if made is current:
+        return True
+    if current.context is None or made.roots is None or current.roots is None or made.expires is None:
+        return False
+    if not made.roots <= current.roots:
+        return False
+    return now < made_at + (made.expires - made_at) * (KEPT + SPREAD * share)
+
+
+class Link:
+    """What a connection remembers of how it was secured.
+
+    Args:
+        current: tells what is in force for its peer.
+        now: monotonic seconds.
+    """
+
+    __slots__ = ("_current", "_made_at", "_share", "secured")
+
+    def __init__(self, current: Callable[[], Secured], now: float) -> None:
+        self._current = current
+        self._made_at = now
+        self._share = random()
+        self.secured = current()
+
+    def fit(self, now: float) -> bool:
+        """Whether the connection may be used on; see `fit`."""
+        current = self._current()
+        return current is self.secured or fit(self.secured, self._made_at, self._share, current, now)
+
+
+class PeerContexts:
+    """The contexts of one process, by peer. Written by the agent's thread, read from any.
+
+    Args:
+        identity: what MUTUAL by the mesh is done with; None: this process has none.
+        clock: monotonic seconds.
+        wall: Unix seconds, which certificates are dated in.
+    """
+
+    def __init__(
+        self,
+        identity: Identity | None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._identity = identity
+        self._clock = clock
+        self._wall = wall
+        self._material: Material | None = None
+        self._made: dict[PeerTls, Secured] = {}
+        self._stamps: dict[PeerTls, Stamp] = {}
+        self._complaints: dict[PeerTls, str] = {}
+        # Reentrant, for `Identity.follow` may call back at once.
+        self._lock = threading.RLock()
+        if identity is not None:
+            identity.follow(self._prepare_material)
+
+    def after_fork(self) -> None:
+        """Begin afresh in a forked child, where the lock may be held by a thread that isn't there."""
+        self._lock = threading.RLock()
+
+    def get(self, peer: PeerTls) -> Secured:
+        """How to secure a connection to `peer`; the same object while nothing changes."""
+        made = self._made.get(peer)
+        if made is not None:
+            # Only this changes without an announcement: the reason why there is no identity yet.
+            return made if made.context is not None or peer.mode != "ISTIO_MUTUAL" else self._without_context(made)
+        # A call of an earlier plan, whose peers were dropped meanwhile.
+        with self._lock:
+            made = self._made.get(peer)
+            return made if made is not None else self._add([peer])[peer]
+
+    def prepare(self, peers: Iterable[PeerTls]) -> None:
+        """Build what a plan's peers need, and drop what it has no use for.
+
+        Args:
+            peers: of every cluster of the plan that is about to be in force.
+        """
+        wanted = set(peers)
+        with self._lock:
+            added = self._add(wanted - self._made.keys())
+            self._made = {peer: made for peer, made in {**self._made, **added}.items() if peer in wanted}
+            for kept in (self._stamps, self._complaints):
+                for peer in kept.keys() - wanted:
+                    del kept[peer]
+
+    def refresh(self) -> None:
+        """Read the files of SIMPLE and MUTUAL again if they have changed. Blocks: for the agent's thread."""
+        with self._lock:
+            changed = {}
+            for peer, stamp in list(self._stamps.items()):
+                found = _stamp(peer)
+                if found == stamp:
+                    continue
+                self._stamps[peer] = found
+                made, before = self._build(peer, self._material), self._made[peer]
+                if made.context is None and before.context is not None:
+                    self._complain(peer, f"{made.problem}; what was there before stays in force")
+                else:
+                    self._complaints.pop(peer, None)
+                    changed[peer] = made
+            if changed:
+                self._made = {**self._made, **changed}
+
+    def _complain(self, peer: PeerTls, problem: str) -> None:
+        if self._complaints.get(peer) != problem:
+            self._complaints[peer] = problem
+            log.warning("TLS to %s: %s", peer.sni, problem)
+
+    def _add(self, peers: Iterable[PeerTls]) -> dict[PeerTls, Secured]:
+        added = {}
+        for peer in peers:
+            if _files(peer):
+                self._stamps[peer] = _stamp(peer)
+            made = added[peer] = self._build(peer, self._material)
+            if made.problem and peer.mode != "ISTIO_MUTUAL":
+                self._complain(peer, made.problem)
+        self._made = {**self._made, **added}
+        return added
+
+    def _prepare_material(self, material: Material) -> Commit:
+        with self._lock:
+            peers = [peer for peer in self._made if peer.mode == "ISTIO_MUTUAL"]
+        # Also where no peer needs it: a material that can't be used is refused now, not at the next plan.
+        _mesh_context(material, ())
+        built = {peer: self._build(peer, material) for peer in peers}
+
+        def commit() -> None:
+            with self._lock:
+                self._material = material
+                made = dict(self._made)
+                for peer in made:
+                    if peer.mode == "ISTIO_MUTUAL":
+                        made[peer] = built.get(peer) or self._build(peer, material)
+                self._made = made
+
+        return commit
+
+    def _build(self, peer: PeerTls, material: Material | None) -> Secured:
+        if peer.mode == "ISTIO_MUTUAL":
+            return self._of_the_mesh(peer, material)
+        # A context doesn't depend on the name that is sent, and one with the system's roots costs 40 ms.
+        for other, made in self._made.items():
+            same = other._replace(sni="") == peer._replace(sni="") and other != peer
+            if same and made.context is not None and self._stamps.get(other) == self._stamps.get(peer):
+                return made._replace(server_hostname=peer.sni)
+        try:
+            return Secured(_file_context(peer), peer.sni)
+        except (OSError, ValueError) as error:
+            return Secured(None, peer.sni, f"the files of its DestinationRule can't be used: {error}")
+
+    def _of_the_mesh(self, peer: PeerTls, material: Material | None) -> Secured:
+        if not peer.names:
+            way_out = "have it announce one, or name it in the DestinationRule's subjectAltNames"
+            return Secured(None, peer.sni, f"no identity is known for this endpoint; {way_out}")
+        if material is None:
+            return Secured(None, peer.sni)
+        expires = self._clock() + (material.not_after - self._wall())
+        return Secured(_mesh_context(material, peer.names), peer.sni, "", frozenset(split(material.roots)), expires)
+
+    def _without_context(self, made: Secured) -> Secured:
+        if made.problem:
+            return made
+        if self._identity is None:
+            return made._replace(problem="this process has no identity; set MESHLIB_IDENTITY")
+        error = self._identity.error
+        return made._replace(problem=f"no certificate yet from {self._identity.url}: {error or 'nothing came so far'}")
+
+
+def _mesh_context(material: Material, names: tuple[str, ...]) -> ssl.SSLContext:
+    context = _fresh(names)
+    context.load_verify_locations(cadata=material.roots.decode("ascii"))
+    load_into(context, material.certificates, material.key)
+    return context
+
+
+def _file_context(peer: PeerTls) -> ssl.SSLContext:
+    context = _fresh(peer.names)
+    context.check_hostname = peer.verify and not peer.names
+    if not peer.verify:
+        context.names = ()
+        context.verify_mode = ssl.CERT_NONE
+    elif peer.roots:
+        roots = _read(peer.roots)
+        try:
+            context.load_verify_locations(cadata=b"".join(split(roots)).decode("ascii"))
+        except ValueError as error:
+            raise ValueError(f"{peer.roots} {error}") from error
+    else:
+        context.load_default_certs()
+    if peer.mode == "MUTUAL":
+        load_into(context, _read(peer.certificate), _read(peer.key))
+    return context
+
+
+def _fresh(names: tuple[str, ...]) -> OutgoingContext:
+    context = OutgoingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.names = names
+    context.check_hostname = False
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A renegotiation would ask for certificates past our check, and make a write wait for a read.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _files(peer: PeerTls) -> tuple[str, ...]:
+    return tuple(path for path in (peer.roots, peer.certificate, peer.key) if path and peer.mode != "ISTIO_MUTUAL")
+
+
+def _stamp(peer: PeerTls) -> Stamp:
+    stamps: list[tuple[int, int, int] | None] = []
+    for path in _files(peer):
+        found = None
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            found = (status.st_mtime_ns, status.st_size, status.st_ino)
+        stamps.append(found)
+    return tuple(stamps)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        content = file.read(MAX_FILE + 1)
+    if len(content) > MAX_FILE:
+        raise ValueError(f"{path} has more than {MAX_FILE} bytes")
+    return content
