@@ -13,6 +13,7 @@ from unittest import mock
 import httpx
 
 from benchmarks.rounds import interleave, spread
+from meshlib.identity.outgoing import PeerContexts
 from meshlib.plan.compile import compile_plan
 from meshlib.plan.plan import Plan
 from meshlib.plan.snapshot import Snapshot
@@ -65,6 +66,7 @@ class View:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.peers = PeerContexts(None)
 
     def ready(self) -> Plan:
         return self.plan

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import meshlib
+from meshlib.identity.outgoing import PeerContexts
 from meshlib.registries.memory import MemoryRegistry
 from meshlib.state.endpoint import EndpointState
 from meshlib.wire.channels import ChannelSet
@@ -23,6 +24,10 @@ from tests.support import eventually
 from tests.wire.server import OK, Peer, Server, answering
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+PLAIN: Any = SimpleNamespace(peers=PeerContexts(None))
+"""A mesh that has no identity."""
 
 
 def in_child(work: Callable[[], bool]) -> bool:
@@ -68,7 +73,7 @@ def test_a_channel_is_opened_in_a_child_though_another_thread_was_opening_one() 
         def _tls_class(self) -> Any:
             return Slow
 
-    channels = Channels(Options(), Tls(httpx, True, http2=False, trust_env=False))
+    channels = Channels(Options(), Tls(httpx, True, http2=False, trust_env=False), PLAIN)
     here, there = EndpointState("127.0.0.1", 1, 0.0), EndpointState("127.0.0.1", 2, 0.0)
     thread = threading.Thread(target=lambda: channels.get(there, called(2)))
     thread.start()

@@ -19,6 +19,7 @@ class Failure(enum.StrEnum):
 
     CONNECT = "connect-failure"
     CONNECT_TIMEOUT = "connect-timeout"
+    TLS = "tls-failure"
     RESET = "reset"
     TIMEOUT = "per-try-timeout"
     PROTOCOL = "protocol-error"

@@ -24,7 +24,7 @@ BACKOFF_CAP = 0.250
 RETRY_AFTER_CAP = 300.0
 """Seconds; Linkerd's cap on what an endpoint may ask for."""
 
-_CONNECT = frozenset((Failure.CONNECT, Failure.CONNECT_TIMEOUT))
+_CONNECT = frozenset((Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.TLS))
 _BROKEN = frozenset((Failure.RESET, Failure.TIMEOUT, Failure.PROTOCOL))
 _ANY = _CONNECT | _BROKEN
 _FAILURES: dict[str, frozenset[Failure]] = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import select
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from meshlib.call.effects import Failure
+from meshlib.identity.outgoing import Link, Secured
 from meshlib.wire.aio_streams import Body, NetworkStream
 from meshlib.wire.clock import connect_by, seconds_until, soonest
 from meshlib.wire.encode import Encoded
@@ -15,6 +17,7 @@ from meshlib.wire.http1 import Exchange, ResponseParser
 from meshlib.wire.message import AsyncReply, Reply, Timing, WireError
 from meshlib.wire.pieces import async_pieces
 from meshlib.wire.pool import Pool
+from meshlib.wire.securing import HANDSHAKE_ERRORS, begin, refused
 
 __all__ = ["Connection", "connect"]
 
@@ -24,24 +27,33 @@ SMALL_BODY = 65_536
 """Bytes of a request body up to which it is joined to its head: a copy is cheaper than a second system call."""
 
 
-async def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) -> Connection:
+async def connect(
+    host: str, port: int, timing: Timing, pool: Pool[Connection], secured: Callable[[], Secured] | None = None
+) -> Connection:
     """Open a connection, trying every address the host has.
 
     Raises:
-        WireError: CONNECT or CONNECT_TIMEOUT; nothing was sent.
+        WireError: CONNECT, CONNECT_TIMEOUT or TLS; nothing was sent.
     """
+    link = None if secured is None else begin(secured, f"{host}:{port}")
     loop = asyncio.get_running_loop()
     deadline = connect_by(timing)
-    connection = Connection(loop, host, port, pool)
+    connection = Connection(loop, host, port, pool, link)
     opened = False
     try:
         async with asyncio.timeout(None if deadline is None else seconds_until(deadline)):
-            await loop.create_connection(lambda: connection, host, port)
+            if link is None:
+                await loop.create_connection(lambda: connection, host, port)
+            else:
+                context, name = link.secured.context, link.secured.server_hostname
+                await loop.create_connection(lambda: connection, host, port, ssl=context, server_hostname=name)
         opened = True
     except TimeoutError as exc:
         # The kernel's own ETIMEDOUT is a TimeoutError too.
         raise WireError(Failure.CONNECT_TIMEOUT, f"{host}:{port}: no connection within the time for it") from exc
-    except (OSError, UnicodeError) as exc:  # the latter for what is no host name: an empty label, one too long
+    except (OSError, ValueError) as exc:  # the latter for what is no host name: an empty label, one too long
+        if link is not None and isinstance(exc, HANDSHAKE_ERRORS):
+            refused(exc, f"{host}:{port}")
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
     finally:
         if not opened:
@@ -57,14 +69,18 @@ class Connection(asyncio.Protocol):
         host: the endpoint's address, for messages.
         port: the endpoint's port, for messages.
         pool: where it belongs.
+        link: how it is secured; None: plain.
     """
 
     __slots__ = (
-        "_closed", "_deadline", "_exchange", "_host", "_loop", "_parser", "_poll", "_pool", "_port", "_reading_paused",
-        "_timer", "_timer_at", "_transport", "_writing_paused", "_written", "idle_since", "requests",
+        "_closed", "_deadline", "_exchange", "_host", "_link", "_loop", "_parser", "_poll", "_pool", "_port",
+        "_reading_paused", "_timer", "_timer_at", "_transport", "_writing_paused", "_written", "idle_since", "requests",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, host: str, port: int, pool: Pool[Connection]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, host: str, port: int, pool: Pool[Connection], link: Link | None = None
+    ) -> None:
+        self._link = link
         self._loop = loop
         self._host = host
         self._port = port
@@ -91,6 +107,8 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         """Whether the peer has neither hung up nor spoken out of turn."""
         # Code that keeps the loop busy keeps it from telling us, hence the look at the socket itself.
+        if self._link is not None and not self._link.fit(time.monotonic()):
+            return False
         return not self._closed and not self._transport.is_closing() and not self._poll.poll(0)
 
     def close(self) -> None:
@@ -292,7 +310,7 @@ class Connection(asyncio.Protocol):
             self._parser.eof()
             if exchange.switched:
                 _wake(exchange)
-                return True
+                return self._link is None  # TLS has no half-closed connections
             self.close()
             _wake(exchange)
         else:

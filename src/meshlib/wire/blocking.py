@@ -7,10 +7,11 @@ import select
 import socket
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 from meshlib.call.effects import Failure
+from meshlib.identity.outgoing import Secured
 from meshlib.wire.channel import ChannelBase, may_resend
 from meshlib.wire.clock import connect_by, seconds_until
 from meshlib.wire.encode import Encoded
@@ -18,6 +19,7 @@ from meshlib.wire.http1 import Exchange
 from meshlib.wire.message import Reply, Request, SyncReply, Timing, WireError
 from meshlib.wire.pieces import sync_pieces
 from meshlib.wire.pool import Pool
+from meshlib.wire.securing import begin, handshake
 from meshlib.wire.sockets import SMALL_BODY, SocketConnection, dial, numeric
 
 __all__ = ["Connection", "SyncChannel", "connect"]
@@ -46,12 +48,15 @@ def wait(flow: Generator[tuple[socket.socket, int, float | None], int, ResultT])
         flow.close()
 
 
-def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) -> Connection:
+def connect(
+    host: str, port: int, timing: Timing, pool: Pool[Connection], secured: Callable[[], Secured] | None = None
+) -> Connection:
     """Open a connection, trying every address the host has. Resolving a name can't be bounded.
 
     Raises:
-        WireError: CONNECT or CONNECT_TIMEOUT; nothing was sent.
+        WireError: CONNECT, CONNECT_TIMEOUT or TLS; nothing was sent.
     """
+    link = None if secured is None else begin(secured, f"{host}:{port}")
     addresses = numeric(host, port)
     deadline = connect_by(timing)
     try:
@@ -60,7 +65,9 @@ def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) -> Con
         sock = wait(dial(host, port, addresses, deadline))
     except (OSError, UnicodeError) as exc:
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
-    return Connection(sock, f"{host}:{port}", pool)
+    if link is not None:
+        sock = wait(handshake(sock, link, f"{host}:{port}", deadline))
+    return Connection(sock, f"{host}:{port}", pool, link)
 
 
 class Connection(SocketConnection):
@@ -113,6 +120,7 @@ class SyncChannel(ChannelBase[Connection]):
         port: its port.
         idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
         max_requests: requests one connection may carry, 0 for no limit.
+        secured: tells how connections are to be secured as of now; None: they are plain.
     """
 
     __slots__ = ()
@@ -134,7 +142,7 @@ class SyncChannel(ChannelBase[Connection]):
                     raise
         self._pool.opening()
         try:
-            connection = connect(self._host, self._port, timing, self._pool)
+            connection = connect(self._host, self._port, timing, self._pool, self._secured)
         except BaseException:
             self._pool.gone(None)
             raise
@@ -206,7 +214,7 @@ class NetworkStream:
         self._connection.abandon(self._exchange)
 
     def get_extra_info(self, info: str) -> Any:
-        """What is known under a name of httpcore's: `socket`, `client_addr`, `server_addr`, or None."""
+        """What is known under a name of httpcore's: `socket`, `client_addr`, `server_addr`, `ssl_object`, or None."""
         return self._connection.extra_info(info)
 
 

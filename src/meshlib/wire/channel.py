@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from meshlib.call.effects import Failure
+from meshlib.identity.outgoing import Secured
 from meshlib.wire import aio
 from meshlib.wire.encode import Encoded
 from meshlib.wire.message import AsyncReply, Request, Timing, WireError
@@ -45,12 +47,22 @@ class ChannelBase(Generic[ConnectionT]):
         port: its port.
         idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
         max_requests: requests one connection may carry, 0 for no limit.
+        secured: tells how connections are to be secured as of now; None: they are plain.
     """
 
-    __slots__ = ("_host", "_pool", "_port")
+    __slots__ = ("_host", "_pool", "_port", "_secured")
 
-    def __init__(self, host: str, port: int, *, idle_timeout: float = 3600, max_requests: int = 0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        idle_timeout: float = 3600,
+        max_requests: int = 0,
+        secured: Callable[[], Secured] | None = None,
+    ) -> None:
         self._host = host
+        self._secured = secured
         self._port = port
         self._pool: Pool[ConnectionT] = Pool(idle_timeout, max_requests)
 
@@ -109,17 +121,26 @@ class AsyncChannel(AsyncChannelBase[aio.Connection]):
         port: its port.
         idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
         max_requests: requests one connection may carry, 0 for no limit.
+        secured: tells how connections are to be secured as of now; None: they are plain.
     """
 
     __slots__ = ("_loop",)
 
-    def __init__(self, host: str, port: int, *, idle_timeout: float = 3600, max_requests: int = 0) -> None:
-        super().__init__(host, port, idle_timeout=idle_timeout, max_requests=max_requests)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        idle_timeout: float = 3600,
+        max_requests: int = 0,
+        secured: Callable[[], Secured] | None = None,
+    ) -> None:
+        super().__init__(host, port, idle_timeout=idle_timeout, max_requests=max_requests, secured=secured)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def _connect(self, timing: Timing) -> aio.Connection:
         self._loop = asyncio.get_running_loop()
-        return await aio.connect(self._host, self._port, timing, self._pool)
+        return await aio.connect(self._host, self._port, timing, self._pool, self._secured)
 
     def close(self) -> None:
         """Close idle connections now and busy ones when they end. May be called from any thread."""

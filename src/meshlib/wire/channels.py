@@ -15,6 +15,7 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from meshlib.plan.cluster import Limits
+from meshlib.plan.peers import PeerTls
 from meshlib.plan.plan import Plan
 from meshlib.state.endpoint import EndpointState
 from meshlib.wire.forking import renew_in_children, set_aside
@@ -24,11 +25,12 @@ from meshlib.wire.tls import Tls
 
 if TYPE_CHECKING:
     from meshlib.wire.outgoing import Outgoing
-    from meshlib.wire.transport import Options
+    from meshlib.wire.transport import MeshView, Options
 
 __all__ = ["AsyncChannels", "SyncChannels"]
 
-Key = tuple[str, int, str, float, int]
+Key = tuple[str, int, str, float, int, PeerTls | None]
+"""Address, authority of `https` ("" for `http`), idle timeout, requests per connection, TLS of the mesh's own."""
 
 
 class Channel(Protocol):
@@ -61,13 +63,15 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
     Args:
         options: of the transport.
         tls: the context for `https://` hosts.
+        mesh: whose `peers` secure connections to endpoints that the plan wants secured.
     """
 
-    __slots__ = ("__weakref__", "_channels", "_lock", "_options", "_plain", "_plan", "_tls")
+    __slots__ = ("__weakref__", "_channels", "_lock", "_mesh", "_options", "_plain", "_plan", "_tls")
 
-    def __init__(self, options: Options, tls: Tls) -> None:
+    def __init__(self, options: Options, tls: Tls, mesh: MeshView) -> None:
         self._options = options
         self._tls = tls
+        self._mesh = mesh
         self._channels: dict[Key, ChannelT] = {}
         self._plain: dict[EndpointState, ChannelT] = {}  # a shorter way to those for http, while the plan is the same
         self._plan: Plan | None = None
@@ -86,12 +90,8 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
         with self._lock:
             self._plan = plan
             self._plain = {}
-            used = {
-                (state.host, state.port, cluster.limits.idle_timeout, cluster.limits.requests_per_connection)
-                for cluster in plan.clusters.values()
-                for state in cluster.endpoints
-            }
-            retired = [key for key in self._channels if (*key[:2], *key[3:]) not in used]
+            used = _used(plan)
+            retired = [key for key in self._channels if (*key[:2], bool(key[2]), *key[3:]) not in used]
             gone = [self._channels.pop(key) for key in retired]
         for channel in gone:
             channel.close()
@@ -100,18 +100,23 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
         """The channel to an endpoint."""
         if out.scheme == "http" and (known := self._plain.get(endpoint)) is not None:
             return known
-        limits = out.call.cluster.limits if out.call.cluster is not None else NO_LIMITS
-        peer = out.request.url.host if out.scheme == "https" else ""
-        key = (endpoint.host, endpoint.port, peer, limits.idle_timeout, limits.requests_per_connection)
+        cluster = out.call.cluster
+        limits = cluster.limits if cluster is not None else NO_LIMITS
+        peer, authority = None, ""
+        if out.scheme == "https":
+            authority = out.request.url.host
+        elif cluster is not None:
+            peer = cluster.peers.get((endpoint.host, endpoint.port))
+        key = (endpoint.host, endpoint.port, authority, limits.idle_timeout, limits.requests_per_connection, peer)
         with self._lock:
             channel = self._channels.get(key)
             if channel is None:
-                channel = self._channels[key] = self._open(endpoint, out, limits)
+                channel = self._channels[key] = self._open(endpoint, out, limits, peer)
             if out.scheme == "http":
                 self._plain[endpoint] = channel
         return channel
 
-    def _open(self, endpoint: EndpointState, out: Outgoing, limits: Limits) -> ChannelT:
+    def _open(self, endpoint: EndpointState, out: Outgoing, limits: Limits, peer: PeerTls | None) -> ChannelT:
         bounds = {"idle_timeout": limits.idle_timeout, "max_requests": limits.requests_per_connection}
         channel: ChannelT
         if out.scheme == "https":
@@ -125,7 +130,8 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
                 **bounds,
             )
         else:
-            channel = self._plain_class()(endpoint.host, endpoint.port, **bounds)
+            secured = None if peer is None else functools.partial(self._mesh.peers.get, peer)
+            channel = self._plain_class()(endpoint.host, endpoint.port, secured=secured, **bounds)
         return channel
 
     @abc.abstractmethod
@@ -153,6 +159,19 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
 NO_LIMITS = Limits()
 
 
+def _used(plan: Plan) -> set[tuple[str, int, bool, float, int, PeerTls | None]]:
+    """The keys of channels a plan may use, with whether it is `https` in place of the authority."""
+    used: set[tuple[str, int, bool, float, int, PeerTls | None]] = set()
+    for cluster in plan.clusters.values():
+        limits = cluster.limits
+        for state in cluster.endpoints:
+            address = (state.host, state.port)
+            bounds = (limits.idle_timeout, limits.requests_per_connection)
+            used.add((*address, True, *bounds, None))
+            used.add((*address, False, *bounds, cluster.peers.get(address)))
+    return used
+
+
 class SyncChannels(ChannelSet[SyncChannel]):
     """The channels of a sync transport."""
 
@@ -174,8 +193,8 @@ class LoopChannels(ChannelSet[AsyncChannel]):
 
     __slots__ = ("_asyncio", "keeper", "sleep")
 
-    def __init__(self, options: Options, tls: Tls, *, on_asyncio: bool) -> None:
-        super().__init__(options, tls)
+    def __init__(self, options: Options, tls: Tls, mesh: MeshView, *, on_asyncio: bool) -> None:
+        super().__init__(options, tls, mesh)
         self._asyncio = on_asyncio
         self.keeper: object = None
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep if on_asyncio else anyio.sleep
@@ -198,9 +217,10 @@ class LoopChannels(ChannelSet[AsyncChannel]):
 class AsyncChannels:
     """The channels of an async transport: a set for each event loop, because a connection belongs to its loop."""
 
-    __slots__ = ("__weakref__", "_last", "_lock", "_options", "_sets", "_tls", "_trio")
+    __slots__ = ("__weakref__", "_last", "_lock", "_mesh", "_options", "_sets", "_tls", "_trio")
 
-    def __init__(self, options: Options, tls: Tls) -> None:
+    def __init__(self, options: Options, tls: Tls, mesh: MeshView) -> None:
+        self._mesh = mesh
         self._options = options
         self._tls = tls
         self._sets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopChannels] = weakref.WeakKeyDictionary()
@@ -234,7 +254,7 @@ class AsyncChannels:
             if found is None:
                 for closed in [other for other in list(self._sets) if other.is_closed()]:
                     self._sets.pop(closed, None)
-                found = self._sets[loop] = LoopChannels(self._options, self._tls, on_asyncio=True)
+                found = self._sets[loop] = LoopChannels(self._options, self._tls, self._mesh, on_asyncio=True)
                 found.keeper = at_the_end(functools.partial(self._end, loop))
         self._last = weakref.ref(loop), found
         return found
@@ -252,7 +272,7 @@ class AsyncChannels:
     def _for_trio(self) -> LoopChannels:
         found = self._trio.get(None)
         if found is None:
-            found = LoopChannels(self._options, self._tls, on_asyncio=False)
+            found = LoopChannels(self._options, self._tls, self._mesh, on_asyncio=False)
             found.keeper = at_the_end(found.close)
             self._trio.set(found)
         return found

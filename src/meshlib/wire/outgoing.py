@@ -46,6 +46,7 @@ NOT_FOUND = LocalReply(404, ((b"content-length", b"0"),))
 ERRORS: dict[Failure, tuple[type[errors.CallError], str]] = {
     Failure.CONNECT: (errors.ConnectFailed, "no connection to {host} could be opened: {why}"),
     Failure.CONNECT_TIMEOUT: (errors.ConnectTimedOut, "no connection to {host} was opened in time"),
+    Failure.TLS: (errors.ConnectFailed, "no connection to {host} could be secured: {why}"),
     Failure.RESET: (errors.ConnectionBroken, "the connection to {host} broke before a response came: {why}"),
     Failure.TIMEOUT: (errors.AttemptTimeout, "{host} didn't answer within the time of one attempt"),
     Failure.PROTOCOL: (errors.BadResponse, "what {host} answered is not HTTP: {why}"),

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import anyio
 
 from meshlib.call.effects import Failure
+from meshlib.identity.outgoing import Secured
 from meshlib.wire.channel import AsyncChannelBase
 from meshlib.wire.clock import connect_by, seconds_until
 from meshlib.wire.encode import Encoded
@@ -18,6 +19,7 @@ from meshlib.wire.http1 import Exchange
 from meshlib.wire.message import AsyncReply, Reply, Timing, WireError
 from meshlib.wire.pieces import async_pieces
 from meshlib.wire.pool import Pool
+from meshlib.wire.securing import begin, handshake
 from meshlib.wire.sockets import READABLE, SMALL_BODY, WRITABLE, SocketConnection, dial, numeric
 
 __all__ = ["Connection", "PortableChannel", "connect"]
@@ -71,12 +73,15 @@ async def _either(sock: socket.socket) -> int:
     return ready
 
 
-async def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) -> Connection:
+async def connect(
+    host: str, port: int, timing: Timing, pool: Pool[Connection], secured: Callable[[], Secured] | None = None
+) -> Connection:
     """Open a connection, trying every address the host has.
 
     Raises:
-        WireError: CONNECT or CONNECT_TIMEOUT; nothing was sent.
+        WireError: CONNECT, CONNECT_TIMEOUT or TLS; nothing was sent.
     """
+    link = None if secured is None else begin(secured, f"{host}:{port}")
     addresses = numeric(host, port)
     deadline = connect_by(timing)
     try:
@@ -88,7 +93,9 @@ async def connect(host: str, port: int, timing: Timing, pool: Pool[Connection]) 
         raise WireError(Failure.CONNECT_TIMEOUT, f"{host}:{port}: no address within the time for it") from exc
     except (OSError, UnicodeError) as exc:
         raise WireError(Failure.CONNECT, f"{host}:{port}: {exc}") from exc
-    return Connection(sock, f"{host}:{port}", pool)
+    if link is not None:
+        sock = await wait(handshake(sock, link, f"{host}:{port}", deadline))
+    return Connection(sock, f"{host}:{port}", pool, link)
 
 
 class Connection(SocketConnection):
@@ -145,12 +152,13 @@ class PortableChannel(AsyncChannelBase[Connection]):
         port: its port.
         idle_timeout: seconds after which an idle connection is not used again (Envoy's default is an hour).
         max_requests: requests one connection may carry, 0 for no limit.
+        secured: tells how connections are to be secured as of now; None: they are plain.
     """
 
     __slots__ = ()
 
     async def _connect(self, timing: Timing) -> Connection:
-        return await connect(self._host, self._port, timing, self._pool)
+        return await connect(self._host, self._port, timing, self._pool, self._secured)
 
 
 class Body:
@@ -220,7 +228,7 @@ class NetworkStream:
             self._connection.abandon(self._exchange)
 
     def get_extra_info(self, info: str) -> Any:
-        """What is known under a name of httpcore's: `socket`, `client_addr`, `server_addr`, or None."""
+        """What is known under a name of httpcore's: `socket`, `client_addr`, `server_addr`, `ssl_object`, or None."""
         return self._connection.extra_info(info)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from meshlib.call.effects import Failure
+from meshlib.identity.outgoing import Link
+from meshlib.identity.verifying import OutgoingSocket
 from meshlib.wire.clock import soonest
 from meshlib.wire.encode import Encoded
 from meshlib.wire.http1 import Exchange, ResponseParser
@@ -78,12 +80,25 @@ class SocketConnection:
         sock: a connected, non-blocking socket.
         peer: `host:port` of the endpoint, for messages.
         pool: where it belongs.
+        link: how it was secured, and then `sock` is an `OutgoingSocket`; None: plain.
     """
 
-    __slots__ = ("_closed", "_exchange", "_parser", "_pool", "_sock", "_written", "idle_since", "peer", "requests")
+    __slots__ = (
+        "_closed",
+        "_exchange",
+        "_link",
+        "_parser",
+        "_pool",
+        "_sock",
+        "_written",
+        "idle_since",
+        "peer",
+        "requests",
+    )
 
-    def __init__(self, sock: socket.socket, peer: str, pool: Pool[Any]) -> None:
+    def __init__(self, sock: socket.socket, peer: str, pool: Pool[Any], link: Link | None = None) -> None:
         self._sock = sock
+        self._link = link
         self.peer = peer
         self._pool = pool
         self._parser = ResponseParser()
@@ -100,6 +115,8 @@ class SocketConnection:
 
     def usable(self) -> bool:
         """Whether the peer has neither hung up nor spoken out of turn."""
+        if self._link is not None:
+            return not self._closed and self._link.fit(time.monotonic()) and (not self._readable() or self._silent())
         return not self._closed and not self._readable()
 
     def close(self) -> None:
@@ -201,7 +218,7 @@ class SocketConnection:
                 self._break(exchange, Failure.RESET, f"the connection broke: {exc}", exc)
 
     def extra_info(self, name: str) -> Any:
-        """What httpcore's network streams tell under `name`: `socket`, `client_addr`, `server_addr`, or None."""
+        """What httpcore's network streams tell: `socket`, `client_addr`, `server_addr`, `ssl_object`, or None."""
         match name:
             case "socket":
                 return self._sock
@@ -209,6 +226,8 @@ class SocketConnection:
                 return self._sock.getsockname()
             case "server_addr":
                 return self._sock.getpeername()
+            case "ssl_object" if self._link is not None:
+                return self._sock
         return None
 
     def _check(self, exchange: Exchange) -> None:
@@ -223,6 +242,9 @@ class SocketConnection:
         poll = select.poll()
         poll.register(self._sock, READABLE)
         return bool(poll.poll(0))
+
+    def _silent(self) -> bool:
+        return isinstance(self._sock, OutgoingSocket) and self._sock.silent()
 
     def _receive(self, exchange: Exchange) -> bool:
         """Read once. False if there was nothing to read, or nobody to read it for."""

@@ -15,6 +15,7 @@ import anyio.to_thread
 from meshlib.call.drivers import adrive, drive
 from meshlib.call.effects import LocalReply, Outcome, Send
 from meshlib.call.flow import call_flow
+from meshlib.identity.outgoing import PeerContexts
 from meshlib.plan.plan import Plan
 from meshlib.wire.bodies import body_classes
 from meshlib.wire.channels import AsyncChannels, LoopChannels, SyncChannels
@@ -45,6 +46,9 @@ class MeshView(Protocol):
 
     plan: Plan | None
     """In force now; None before the first is there."""
+
+    peers: PeerContexts
+    """How endpoints that the plan wants secured are spoken to."""
 
     def ready(self) -> Plan:
         """Start if need be, and wait for the first plan."""
@@ -203,7 +207,7 @@ def _async_class(client: ModuleType) -> type[Any]:
         def __init__(self, mesh: MeshView, options: Options) -> None:
             self._mesh = mesh
             self._tls = Tls(client, options.verify, http2=options.http2, trust_env=options.trust_env)
-            self._channels = AsyncChannels(options, self._tls)
+            self._channels = AsyncChannels(options, self._tls, mesh)
             self._passthrough = AsyncPassthrough(client, options)
 
         async def handle_async_request(self, request: Any) -> Any:
@@ -244,7 +248,7 @@ def _sync_class(client: ModuleType) -> type[Any]:
         def __init__(self, mesh: MeshView, options: Options) -> None:
             self._mesh = mesh
             tls = Tls(client, options.verify, http2=options.http2, trust_env=options.trust_env)
-            self._channels = SyncChannels(options, tls)
+            self._channels = SyncChannels(options, tls, mesh)
             self._passthrough = Passthrough(client, options)
 
         def handle_request(self, request: Any) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 
+from meshlib.identity.outgoing import PeerContexts
 from meshlib.wire.channels import AsyncChannels, LoopChannels
 from meshlib.wire.tls import Tls
 from meshlib.wire.transport import Options
@@ -15,7 +17,8 @@ from tests.unit.plan.compiled import compiled
 
 def test_a_loop_that_begins_in_another_thread_meanwhile_disturbs_nobody() -> None:
     tls = Tls(httpx, verify=False, http2=False, trust_env=False)
-    channels = AsyncChannels(Options(), tls)
+    plain: Any = SimpleNamespace(peers=PeerContexts(None))
+    channels = AsyncChannels(Options(), tls, plain)
     loops: list[Loop] = []
 
     class Loop:
@@ -23,7 +26,7 @@ def test_a_loop_that_begins_in_another_thread_meanwhile_disturbs_nobody() -> Non
 
         def __init__(self) -> None:
             loops.append(self)
-            own = LoopChannels(Options(), tls, on_asyncio=True)
+            own = LoopChannels(Options(), tls, plain, on_asyncio=True)
             channels._sets[cast("asyncio.AbstractEventLoop", self)] = own
 
         def is_closed(self) -> bool:
