@@ -217,3 +217,27 @@ def test_a_short_name_in_a_document_is_of_the_document_s_namespace() -> None:
     plan = compiled(text, instances=[reviews(1), reviews(2, namespace="shop")])
     assert routed(plan, host="reviews.shop").timeout == 9.0
     assert routed(plan).timeout == DEFAULT_DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("condition", "headers", "taken"),
+    [
+        ("{}", {}, True),
+        ("{}", {"x-debug": ""}, False),
+        ("{exact: a}", {}, True),
+        ("{exact: a}", {"X-Debug": "a"}, False),
+        ("{exact: a}", {"x-debug": "b"}, True),
+        ("{prefix: a}", {"x-debug": "abc"}, False),
+        ("{regex: 'a|b'}", {"x-debug": "b"}, False),
+    ],
+)
+def test_without_headers_wants_that_none_matches(condition: str, headers: dict[str, str], taken: bool) -> None:
+    plan = compiled(
+        doc(
+            "VirtualService",
+            f"hosts: [reviews]\nhttp: [{{match: [{{withoutHeaders: {{x-debug: {condition}, x-other: {{}}}}}}], "
+            "route: [{destination: {host: ratings}}]}, {route: [{destination: {host: reviews}}]}]\n",
+        )
+    )
+    assert only(plan, headers=headers).name.startswith("ratings") is taken
+    assert only(plan, headers={**headers, "x-other": "1"}).name.startswith("reviews")
