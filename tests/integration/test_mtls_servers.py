@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import eventually
 from tests.support.authority import Authority, Issued
+from tests.support.fences import DOCS, blocks
 from tests.support.servers import Fleet, Server
 from tests.unit.identity.hands import CALLER, US, client_context
 from tests.unit.identity.test_incoming import REFUSED
@@ -132,6 +133,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
     fleet = Fleet(tmp_path, Path(__file__).parent / "apps")
     yield Place(tmp_path, fleet)
     fleet.end()
+
+
+@pytest.mark.parametrize("server", ["hypercorn", "gunicorn"])
+def test_the_page_shows_the_configuration_that_is_tested_here(server: str) -> None:
+    tested = (Path(__file__).parent / "apps" / f"mtls_{server}.py").read_text("utf-8")
+    code = re.sub(r'^""".*?"""|  # (noqa|type).*$', "", tested, flags=re.MULTILINE).strip()
+    assert code in [block.text.strip() for block in blocks(DOCS / "how-to" / "mtls-servers.md", "python")]
 
 
 @pytest.mark.parametrize("kind", SERVERS)
