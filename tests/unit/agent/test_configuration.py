@@ -168,3 +168,13 @@ def test_documents_stay_invalid_when_a_snapshot_can_be_compiled_again() -> None:
     configuration.take(make_update([reviews(8003)], [BAD]), 3.0)
     assert configuration.invalid is not None
     assert configuration.invalid.since == 1.0
+
+
+def test_a_users_document_is_in_force_before_one_that_was_made_and_the_notes_say_so(mesh: Published) -> None:
+    text = GOOD.text.replace(b"{name: a}", b"{name: made, labels: {meshlib.io/from: consul-discovery-chain}}")
+    made = Source("consul discovery-chain reviews", text)
+    mesh.configuration.take(make_update([reviews()], [made]), 1.0)
+    assert [resource.metadata.name for resource in mesh.last.resources] == ["made"]
+    mesh.configuration.take(make_update([reviews()], [GOOD, made]), 2.0)
+    assert [resource.metadata.name for resource in mesh.last.resources] == ["a"]
+    assert "shadowed" in mesh.configuration.notes[0].reason

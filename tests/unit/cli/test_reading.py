@@ -225,3 +225,44 @@ def test_a_registry_that_is_made_but_not_filled_is_not_there_yet(meshlib: Any, t
     ran = meshlib("--registry", f"sqlite://{tmp_path}/mesh.db", "get")
     assert ran.status == 0
     assert "does not exist yet" in ran.err
+
+
+MADE = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: consul.reviews, labels: {meshlib.io/from: consul-discovery-chain}}
+spec:
+  hosts: [reviews]
+  http: [{route: [{destination: {host: ratings}}]}]
+"""
+
+PEER = """\
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  mtls: {mode: STRICT}
+  portLevelMtls: {"8080": {mode: DISABLE}}
+"""
+
+
+def test_check_says_which_made_documents_a_users_own_goes_before(meshlib: Any, write: Any) -> None:
+    ran = meshlib("check", "-f", write("both.yaml", f"{MADE}---\n{RULE}---\n{SERVICE}"))
+    assert ran.status == 0
+    assert "shadowed: the VirtualService default/reviews at" in ran.out
+    assert "1 field not applied as written" in ran.out
+    assert "shadowed" not in meshlib("check", "-f", write("one.yaml", MADE)).out
+
+
+def test_explain_goes_by_the_users_own(meshlib: Any, write: Any) -> None:
+    meshlib("apply", "-f", write("both.yaml", f"{MADE}---\n{RULE}---\n{SERVICE}"))
+    assert "reviews.default.svc.cluster.local|v1" in meshlib("explain", "http://reviews/").out
+
+
+def test_a_peer_authentication_has_a_table(meshlib: Any, write: Any) -> None:
+    meshlib("apply", "-f", write("peer.yaml", PEER))
+    assert [line.split() for line in meshlib("get", "pa", "-o", "wide").out.splitlines()] == [
+        ["NAME", "SELECTOR", "MTLS", "PORTS"],
+        ["strict", "app=reviews", "STRICT", "8080:", "DISABLE"],
+    ]
