@@ -218,7 +218,11 @@ class _Both:
         from meshlib.registries.consul.query import follow
 
         def decode(answer: Answer) -> T:
-            return msgspec.json.decode(answer.data, type=kind)
+            try:
+                return msgspec.json.decode(answer.data, type=kind)
+            except ValueError as error:
+                # Told here, without a beginning of what came: that may be of a key.
+                raise self._client.error(f"the answer to GET {path} can't be read: {error}") from error
 
         return follow(self._client, path, (), decode)
 

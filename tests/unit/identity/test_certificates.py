@@ -93,7 +93,11 @@ def test_names_of_other_kinds_may_stand_beside_the_id() -> None:
     assert str(make_material("-", issued.certificates, issued.key, CA.roots).id) == WEB
 
 
-@pytest.mark.parametrize("roots", [b"", b"garbage", CA.roots[:100], b"-----BEGIN CERTIFICATE-----\n" * 1000])
+@pytest.mark.parametrize(
+    "roots",
+    [b"", b"garbage", CA.roots[:100], b"-----BEGIN CERTIFICATE-----\n" * 1000],
+    ids=["empty", "garbage", "cut", "beginnings"],
+)
 def test_roots_that_are_none_are_refused(roots: bytes) -> None:
     assert "the bundle of roots holds" in refusal(GOOD, roots).problem
 

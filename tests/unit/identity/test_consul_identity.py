@@ -251,6 +251,17 @@ def test_rubbish_is_an_error_and_the_next_answer_is_taken(data: bytes) -> None:
     watch(test)
 
 
+def test_no_part_of_an_answer_that_cannot_be_read_is_shown() -> None:
+    async def test(agent: Agent, watching: Watch) -> None:
+        await agent.roots(OLD)
+        await agent.say(LEAF, b'{"PrivateKeyPEM": "secret", "CertPEM": 1}')
+        said = await error(watching)
+        assert "can't be read" in said
+        assert "secret" not in said
+
+    watch(test)
+
+
 def test_a_consul_without_a_ca_says_what_to_set() -> None:
     async def test(agent: Agent, watching: Watch) -> None:
         problem = "was answered 500: Connect must be enabled in order to use this endpoint"
