@@ -196,7 +196,7 @@ class ConsulAgent:
         self._wait()
 
     def leave(self) -> None:
-        """Have it leave its cluster and end."""
+        """Have it leave its cluster and end. Consul may keep the node of an agent that had only just started."""
         self.put("/v1/agent/leave")
         self._wait()
 

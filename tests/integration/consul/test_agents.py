@@ -100,13 +100,14 @@ def test_a_paused_leader_is_replaced(start_cluster: StartCluster) -> None:
     assert first.get("/v1/kv/meanwhile?consistent")
 
 
-def test_who_leaves_is_forgotten_and_who_is_killed_turns_critical(start_cluster: StartCluster) -> None:
+def test_who_leaves_has_left_and_who_is_killed_has_failed(start_cluster: StartCluster) -> None:
     cluster = start_cluster(servers=1, clients=2)
-    polite, killed = cluster.clients
+    server, (polite, killed) = cluster.servers[0], cluster.clients
     polite.leave()
     killed.kill()
-    server = cluster.servers[0]
-    eventually(lambda: {node["Node"] for node in server.get("/v1/catalog/nodes")} == {server.name, killed.name}, 30.0)
+    left, failed = 3, 4  # serf's numbers
+    expected = {server.name: 1, polite.name: left, killed.name: failed}
+    eventually(lambda: {each["Name"]: each["Status"] for each in server.get("/v1/agent/members")} == expected, 30.0)
     eventually(lambda: server.get(f"/v1/health/node/{killed.name}")[0]["Status"] == "critical", 30.0)
 
 
