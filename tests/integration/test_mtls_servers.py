@@ -29,6 +29,7 @@ SERVERS = {
     "uvicorn with h11 and uvloop": ("mtls_uvicorn.py", "h11", "uvloop"),
     "uvicorn with httptools": ("mtls_uvicorn.py", "httptools", "asyncio"),
     "uvicorn with httptools and uvloop": ("mtls_uvicorn.py", "httptools", "uvloop"),
+    "uvicorn of old": ("mtls_uvicorn_of_old.py",),
     "hypercorn": HYPERCORN,
     "hypercorn with uvloop": (*HYPERCORN, "--worker-class", "uvloop"),
     "hypercorn with trio": (*HYPERCORN, "--worker-class", "trio"),
@@ -36,6 +37,7 @@ SERVERS = {
     "gunicorn with threads": (*GUNICORN, "--threads", "4", "mtls_app:wsgi()"),
     "gunicorn with threads and preload": (*GUNICORN, "--threads", "4", "--preload", "mtls_app:wsgi()"),
     "gunicorn with asgi": (*GUNICORN, "--worker-class", "asgi", "mtls_app:app"),
+    "flask's own": ("mtls_flask.py",),
 }
 ONE_OF_EACH = ["uvicorn with httptools and uvloop", "hypercorn", "gunicorn", "gunicorn with threads"]
 

@@ -17,6 +17,7 @@ from meshlib.inbound.listening import choose, listening
 from meshlib.inbound.peers import asgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
+from meshlib.plan.plan import Plan
 from meshlib.policy.intentions import RequestView
 
 __all__ = ["ASGIMiddleware"]
@@ -69,13 +70,11 @@ class ASGIMiddleware:
             _register_late(presence, scope)
         gate = self._gate
         plan = self.mesh.plan
-        if plan is not gate.plan:
-            gate.follow(plan)
-        if gate.on:
-            if plan is None and gate.claims:
+        if gate.on(plan):
+            if plan is None:
                 await self.mesh.aready()
-                gate.follow(self.mesh.plan)
-            entry, scope = _let_in(gate, scope, receive)
+                plan = self.mesh.plan
+            entry, scope = _let_in(gate, plan, scope, receive)
             if (denial := entry.denial) is not None:
                 await _refuse(scope, receive, send, denial.status, denial.headers, denial.body)
                 return
@@ -146,7 +145,9 @@ def _register_late(presence: Presence, scope: MutableMapping[str, Any]) -> None:
     Draining(presence).install()
 
 
-def _let_in(gate: Gate, scope: MutableMapping[str, Any], receive: Receive) -> tuple[Entry, MutableMapping[str, Any]]:
+def _let_in(
+    gate: Gate, plan: Plan | None, scope: MutableMapping[str, Any], receive: Receive
+) -> tuple[Entry, MutableMapping[str, Any]]:
     """Judge a request; what became of it, and its scope as the application is to see it."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     peer, address = asgi_peer(scope, receive, gate.trust_domain)
@@ -159,7 +160,7 @@ def _let_in(gate: Gate, scope: MutableMapping[str, Any], receive: Receive) -> tu
 
     forwarded = [value for name, value in headers if name == HEADER]
     request = RequestView(scope.get("method", "GET"), scope["path"], header)
-    entry = gate.judge(peer, address, forwarded, request, server[1] if server else None)
+    entry = gate.judge(plan, peer, address, forwarded, request, server[1] if server else None)
     if not gate.claims:
         return entry, scope
     changed = {**scope, "meshlib.peer": None if entry.caller is None else str(entry.caller)}

@@ -12,7 +12,6 @@ from meshlib.identity.sparing import Sparing
 from meshlib.identity.spiffe import SpiffeId
 from meshlib.inbound.admit import Denial, Peer, admit, restricts, unready
 from meshlib.inbound.forwarded import Hops, caller_of
-from meshlib.plan.inbound import Inbound
 from meshlib.policy.intentions import RequestView
 
 if TYPE_CHECKING:
@@ -52,28 +51,25 @@ class Gate:
         mesh: whose plan and identity.
 
     Attributes:
-        on: whether there is anything to judge or to tell the application. Off, a request pays for one comparison.
-        plan: that `on` was worked out for.
         claims: whether the mesh knows callers by their identity.
     """
 
     def __init__(self, mesh: Mesh) -> None:
         self.claims = mesh.settings.identity != "none" or bool(mesh.settings.trusted_hops)
-        self.on = self.claims
-        self.plan: Plan | None = None
         self._mesh = mesh
-        self._inbound = Inbound()
         self._hops = Hops(mesh.settings.trusted_hops)
         self._denials = Sparing(log)
         self._told = False
+        self._seen: tuple[Plan | None, bool] = (None, self.claims)  # one store, for threads come through at once
         if self.claims and "granian" in sys.modules:
             self._tell("granian")
 
-    def follow(self, plan: Plan | None) -> None:
-        """Judge by `plan` from now on. None: there is none, and only what callers claim can be looked at."""
-        self._inbound = Inbound() if plan is None else plan.inbound
-        self.on = self.claims or restricts(self._inbound)
-        self.plan = plan
+    def on(self, plan: Plan | None) -> bool:
+        """Whether there is anything to judge by `plan`, or to tell the application. Where not, this is all it costs."""
+        seen = self._seen
+        if seen[0] is not plan:
+            seen = self._seen = plan, self.claims or (plan is not None and restricts(plan.inbound))
+        return seen[1]
 
     @property
     def trust_domain(self) -> str | None:
@@ -84,6 +80,7 @@ class Gate:
 
     def judge(
         self,
+        plan: Plan | None,
         peer: Peer,
         address: str | None,
         forwarded: Sequence[bytes],
@@ -93,6 +90,7 @@ class Gate:
         """Whether a request comes in, and for whom.
 
         Args:
+            plan: in force; None: there is none.
             peer: the other end of its connection.
             address: the IP address of that, None where it isn't known.
             forwarded: its `x-forwarded-client-cert` headers.
@@ -106,8 +104,7 @@ class Gate:
             believed = self._hops.trusts(peer.id, address)
             if believed:
                 caller = caller_of(b",".join(forwarded), self._hops, self.trust_domain)
-        denial = unready() if self.plan is None and self.claims else None
-        denial = denial or admit(self._inbound, peer, caller, request, port)
+        denial = unready() if plan is None else admit(plan.inbound, peer, caller, request, port)
         if denial is not None or not believed:
             self._log(denial, caller, address, request, "" if believed else NOT_BELIEVED)
         return Entry(denial, caller, believed)

@@ -46,6 +46,7 @@ def server_ssl_context(mesh: Mesh | None = None) -> ssl.SSLContext:
         reference = weakref.ref(mesh)
         made = ServerContext(identity, lambda: _inbound(reference()))
         made.wait()
+        mesh.takes_tls = True
         _contexts[mesh] = made
         return made
 

@@ -17,6 +17,7 @@ from meshlib.inbound.listening import listening
 from meshlib.inbound.peers import wsgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
+from meshlib.plan.plan import Plan
 from meshlib.policy.intentions import RequestView
 
 __all__ = ["WSGIMiddleware"]
@@ -77,13 +78,11 @@ class WSGIMiddleware:
         """Serve one request."""
         gate = self._gate
         plan = self.mesh.plan
-        if plan is not gate.plan:
-            gate.follow(plan)
-        if gate.on:
-            if plan is None and gate.claims:
+        if gate.on(plan):
+            if plan is None:
                 self.mesh.ready()
-                gate.follow(self.mesh.plan)
-            denial = _let_in(gate, environ).denial
+                plan = self.mesh.plan
+            denial = _let_in(gate, plan, environ).denial
             if denial is not None:
                 headers = [(name.decode(), value.decode()) for name, value in denial.headers]
                 start_response(f"{denial.status} {HTTPStatus(denial.status).phrase}", headers)
@@ -102,7 +101,7 @@ class WSGIMiddleware:
         return _Body(body, inherited)
 
 
-def _let_in(gate: Gate, environ: dict[str, Any]) -> Entry:
+def _let_in(gate: Gate, plan: Plan | None, environ: dict[str, Any]) -> Entry:
     """Judge a request, and have `environ` say what the application is to see."""
     peer, address = wsgi_peer(environ, gate.trust_domain)
     came = environ.get(FORWARDED)
@@ -115,6 +114,7 @@ def _let_in(gate: Gate, environ: dict[str, Any]) -> Entry:
         return None if value is None else _utf8(value)
 
     entry = gate.judge(
+        plan,
         peer,
         address,
         [] if came is None else [came.encode("latin-1", "replace")],
