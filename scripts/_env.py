@@ -21,7 +21,7 @@ PYPROJECT = ROOT / "pyproject.toml"
 
 # Each habit has all that the one before it has: (extra of the package, dependency groups).
 HABITS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "demo": ("demo", ()),
+    "demo": ("demo,consul", ()),
     "test": ("all", ("test",)),
     "check": ("all", ("test", "check")),
 }

@@ -6,26 +6,22 @@ import atexit
 import functools
 import logging
 import os
-import random
 import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
+from urllib.parse import urlsplit
 
-from meshlib.agent.agent import Agent
 from meshlib.agent.breakers import BreakerBridge
-from meshlib.agent.lastgood import LastGood
-from meshlib.errors import RegistryError, SettingsError
-from meshlib.plan.compile import compile_plan
-from meshlib.plan.plan import Plan
-from meshlib.plan.snapshot import Snapshot
+from meshlib.errors import SettingsError
+from meshlib.identity.sources import check_url
 from meshlib.policy.strategy import RetryStrategy
 from meshlib.registries import open_registry
-from meshlib.registries.base import Instance, Registry
+from meshlib.registries.base import Registry
+from meshlib.running import Choices, Running
 from meshlib.settings import parse_address, settings_from
-from meshlib.state.store import StateStore
 from meshlib.status import Status, status_of
 
 if TYPE_CHECKING:
@@ -36,19 +32,13 @@ if TYPE_CHECKING:
 
     from meshlib.agent.breakers import StorageFactory
     from meshlib.explain import Explanation
-    from meshlib.identity.keeper import Identity
 
 __all__ = ["Mesh", "default_mesh"]
 
 log = logging.getLogger("meshlib")
 
-OPEN_WAIT = 5.0
-"""Seconds the first call waits for the first configuration."""
 
-CLOSE_WAIT = 2.0
-
-
-class Mesh:
+class Mesh(Running):
     """A service mesh inside this process. Thread-safe; one serves any number of clients, loops and threads.
 
     Nothing happens until it is used: the first call (or `open`) starts the agent's thread and waits for the first
@@ -63,6 +53,8 @@ class Mesh:
         locality: `region/zone/subzone`; MESHLIB_LOCALITY.
         outbound: `allow-any` or `registry-only`; MESHLIB_OUTBOUND.
         state_dir: MESHLIB_STATE_DIR.
+        identity: where keys and certificates come from; MESHLIB_IDENTITY.
+        trusted_hops: whose `x-forwarded-client-cert` counts; MESHLIB_TRUSTED_HOPS.
         strict: refuse documents with fields that are only approximated or ignored.
         retry_wait: a wait strategy of tenacity's in place of Envoy's backoff.
         retry_stop: a stop strategy of tenacity's in place of a route's `attempts`. What is safe to send again, the
@@ -90,6 +82,8 @@ class Mesh:
         locality: str | None = None,
         outbound: str | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        identity: str | None = None,
+        trusted_hops: Sequence[str] | None = None,
         strict: bool = False,
         retry_wait: WaitBaseT | None = None,
         retry_stop: StopBaseT | None = None,
@@ -97,7 +91,7 @@ class Mesh:
         breaker_storage: StorageFactory | None = None,
     ) -> None:
         given = registry if registry is None or isinstance(registry, str) else registry.url
-        self.settings = settings_from(
+        settings = settings_from(
             service=service,
             namespace=namespace,
             registry=given,
@@ -106,24 +100,26 @@ class Mesh:
             locality=locality,
             outbound=outbound,
             state_dir=state_dir,
+            identity=identity,
+            trusted_hops=trusted_hops,
         )
-        self._registry = registry if registry is not None and not isinstance(registry, str) else None
-        if self._registry is None:
-            open_registry(self.settings.registry)  # a wrong URL is an error now, not at the first call
-        self._strict = strict
-        self._strategy = None if retry_wait is None and retry_stop is None else RetryStrategy(retry_wait, retry_stop)
-        self._make_bridge = functools.partial(BreakerBridge, breaker_listeners, breaker_storage)
-        self._bridge = self._make_bridge()
-        self.plan: Plan | None = None
-        """In force now; None before the first is there, and in a forked child until it is needed."""
-        self.identity: Identity | None = None
-        """Who this process is; None where MESHLIB_IDENTITY is `none`."""
-        self._snapshot: Snapshot | None = None
-        self._store = StateStore()
-        self._agent: Agent | None = None
-        self._lock = threading.RLock()
-        self._session = object()  # another one with each closing: what comes late from the agent before is passed over
-        self._served: tuple[str, int] | None = None
+        name = "MESHLIB_IDENTITY" if identity is None else "identity"
+        check_url(settings.identity, name, service=settings.service, registry=settings.registry)
+        if registry is None or isinstance(registry, str):
+            open_registry(settings.registry)  # a wrong URL is an error now, not at the first call
+            make_registry = functools.partial(open_registry, settings.registry)
+        else:
+            make_registry = functools.partial(_given, registry)
+        no_strategy = retry_wait is None and retry_stop is None
+        super().__init__(
+            settings,
+            Choices(
+                make_registry,
+                functools.partial(BreakerBridge, breaker_listeners, breaker_storage),
+                strict,
+                None if no_strategy else RetryStrategy(retry_wait, retry_stop),
+            ),
+        )
         _meshes.add(self)
 
     def __repr__(self) -> str:
@@ -134,87 +130,6 @@ class Mesh:
         """Start, and wait at most 5 s for the first configuration. Calling it is optional."""
         self.ready()
         return self
-
-    def ready(self) -> Plan:
-        """The plan in force; starts the agent if need be."""
-        while (plan := self._first_plan()) is None:
-            pass
-        return plan
-
-    async def aready(self) -> Plan:
-        """`ready` without blocking the event loop."""
-        import anyio.to_thread
-
-        while (plan := await anyio.to_thread.run_sync(self._first_plan, abandon_on_cancel=True)) is None:
-            pass
-        return plan
-
-    def _first_plan(self) -> Plan | None:
-        """The plan in force, once there is one; None: the mesh was closed meanwhile, and may be opened again."""
-        agent = self._started()
-        plan = self.plan
-        if plan is None:
-            agent.published.wait(OPEN_WAIT)
-            plan = self.plan
-        if plan is None and agent is self._agent:
-            # Without any configuration every host is outside the mesh; `status` and the log say why.
-            plan = Plan("none", {}, (), {}, allow_any=self._allow_any)
-        return plan
-
-    def _started(self) -> Agent:
-        with self._lock:
-            if self._agent is None:
-                publish = functools.partial(self._publish, self._session)
-                if self._snapshot is not None:
-                    publish(self._snapshot)
-                settings = self.settings
-                last_good = LastGood(settings.state_dir, settings.registry, settings.namespace)
-                self._agent = Agent(
-                    self._make_registry,
-                    publish,
-                    last_good,
-                    strict=self._strict,
-                    serves=settings.service is not None,
-                    chores=[self._bridge.run],
-                )
-                if self._served is not None:
-                    self._announce(self._agent, *self._served)
-            return self._agent
-
-    def _make_registry(self) -> Registry:
-        return self._registry if self._registry is not None else open_registry(self.settings.registry)
-
-    @property
-    def _allow_any(self) -> bool:
-        return self.settings.outbound == "allow-any"
-
-    def _publish(self, session: object, snapshot: Snapshot) -> None:
-        # The lock keeps the store to one writer at a time, and closing from being undone by a plan on its way.
-        with self._lock:
-            if session is not self._session:
-                return
-            plan = compile_plan(
-                snapshot,
-                self.settings.namespace,
-                self._store,
-                time.monotonic(),
-                random.random,
-                allow_any=self._allow_any,
-                strategy=self._strategy,
-            )
-            self._bridge.attach(plan)
-            self._snapshot = snapshot
-            self.plan = plan
-
-    def close(self) -> None:
-        """Withdraw, stop the agent, forget the plan. Using the mesh again opens it again."""
-        with self._lock:
-            agent, self._agent = self._agent, None
-            self._session = object()
-            self.plan = self._snapshot = None
-            self._served = None
-        if agent is not None:
-            agent.close(CLOSE_WAIT)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -258,34 +173,6 @@ class Mesh:
             self._served = found
             self._announce(agent, *found)
 
-    def _announce(self, agent: Agent, host: str, port: int) -> None:
-        settings = self.settings
-        agent.register(
-            Instance(
-                service=settings.service or "",
-                host=host,
-                port=port,
-                namespace=settings.namespace,
-                labels=settings.labels,
-                locality=settings.locality,
-            )
-        )
-
-    def withdraw(self) -> None:
-        """Take this service out of the registry; calls already on their way to it are still welcome.
-
-        Raises:
-            RegistryError: the registry doesn't take it; the registration expires by itself.
-        """
-        with self._lock:
-            agent, self._served = self._agent, None
-        if agent is not None:
-            try:
-                agent.withdraw().result(CLOSE_WAIT)
-            except TimeoutError:
-                problem = f"didn't take the withdrawal of {self.settings.service} within {CLOSE_WAIT:g} s"
-                raise RegistryError(self.settings.registry, problem, "it will expire by itself") from None
-
     @overload
     def transport(self, client: None = None, **options: Any) -> httpx.BaseTransport: ...
     @overload
@@ -328,20 +215,19 @@ class Mesh:
         """
         from meshlib.explain import explain
 
-        return explain(self.ready(), method, url, headers or {}, time.monotonic())
+        plan = self.ready()
+        name = self.unasked(plan, (urlsplit(url).hostname or "").lower())
+        if name is not None:
+            plan = self.look_up(name)
+        return explain(plan, method, url, headers or {}, time.monotonic())
 
     def status(self) -> Status:
         """What is in force, how old it is, and what is wrong."""
-        return status_of(self.settings, self.plan, self._agent, time.monotonic())
+        return status_of(self.settings, self.plan, self._agent, self.identity, time.monotonic())
 
-    def _after_fork(self) -> None:
-        """In a child: the agent's thread is gone, its locks may be held, and what is in flight is the parent's."""
-        self._lock = threading.RLock()
-        self._agent = None
-        self._served = None
-        self._store = StateStore()
-        self._bridge = self._make_bridge()
-        self.plan = None
+
+def _given(registry: Registry) -> Registry:
+    return registry
 
 
 _meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()

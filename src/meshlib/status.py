@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from meshlib.agent.agent import Agent
+    from meshlib.identity.keeper import Identity
     from meshlib.plan.plan import Plan
     from meshlib.resources import FieldNote
     from meshlib.settings import Settings
@@ -29,6 +31,9 @@ class Status(NamedTuple):
         error_age: seconds it has been so; None when nothing is wrong.
         registered: `host:port` this process is registered at.
         registration_error: why it isn't, or couldn't be renewed.
+        identity: the SPIFFE ID of this process, "" when it has none.
+        identity_left: seconds its certificate is valid yet; None when there is none.
+        identity_error: what there is to say against it: that it ends soon, or why no newer one can be had.
         notes: document fields that are approximated or ignored.
     """
 
@@ -43,12 +48,15 @@ class Status(NamedTuple):
     error_age: float | None = None
     registered: tuple[str, ...] = ()
     registration_error: str = ""
+    identity: str = ""
+    identity_left: float | None = None
+    identity_error: str = ""
     notes: tuple[FieldNote, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether a configuration is in force and nothing is wrong."""
-        return bool(self.version) and not self.error and not self.registration_error
+        return bool(self.version) and not (self.error or self.registration_error or self.identity_error)
 
     def __str__(self) -> str:
         return "\n".join(f"{name:16}{value}" for name, value in self._lines() if value)
@@ -61,17 +69,24 @@ class Status(NamedTuple):
         yield "endpoints", f"{self.endpoints}, under {self.hosts} names"
         yield "registered", ", ".join(self.registered)
         yield "registering", self.registration_error
+        left = "" if self.identity_left is None else f", for {self.identity_left:.0f} s more"
+        yield "identity", f"{self.identity}{left}"
+        yield "certificates", self.identity_error
         yield "wrong", "" if self.error_age is None else f"for {self.error_age:.1f} s: {self.error}"
         for note in self.notes:
             yield "note", str(note)
 
 
-def status_of(settings: Settings, plan: Plan | None, agent: Agent | None, now: float) -> Status:
+def status_of(
+    settings: Settings, plan: Plan | None, agent: Agent | None, identity: Identity | None, now: float
+) -> Status:
     """The status at `now` (monotonic seconds)."""
     status = Status(settings.registry, settings.namespace)
     if plan is not None:
         endpoints = sum(len(cluster.endpoints) for cluster in plan.clusters.values())
         status = status._replace(version=plan.version, hosts=len(plan.hosts), endpoints=endpoints)
+    if identity is not None:
+        status = _with_identity(status, identity)
     if agent is None:
         return status
     configuration = agent.configuration
@@ -85,4 +100,13 @@ def status_of(settings: Settings, plan: Plan | None, agent: Agent | None, now: f
         registered=tuple(f"{one.instance.host}:{one.instance.port}" for one in registrations if one.lease is not None),
         registration_error="\n".join(str(one.error) for one in registrations if one.error is not None),
         notes=configuration.notes,
+    )
+
+
+def _with_identity(status: Status, identity: Identity) -> Status:
+    material = identity.material
+    return status._replace(
+        identity="" if material is None else str(material.id),
+        identity_left=None if material is None else material.not_after - time.time(),
+        identity_error=identity.trouble(time.time()),
     )

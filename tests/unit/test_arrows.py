@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "wire": 6,
     "agent": 7,
     "status": 8,
+    "running": 8,
     "mesh": 9,
     "client": 10,
     "inbound": 10,

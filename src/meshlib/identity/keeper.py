@@ -70,6 +70,10 @@ class Identity:
         age = complaint(material, now, away=error is not None) if material is not None else ""
         return "; ".join(filter(None, (age, str(error or ""))))
 
+    def after_fork(self) -> None:
+        """In a child: the lock may be held by a thread that is gone. The material and who follows it stay."""
+        self._lock = threading.Lock()
+
     async def run(self) -> None:
         """Follow the source until cancelled: a chore of the agent's."""
         aging = asyncio.create_task(self._watch_age())

@@ -56,6 +56,15 @@ class MeshView(Protocol):
     async def aready(self) -> Plan:
         """The same without blocking the event loop."""
 
+    def unasked(self, plan: Plan, host: str) -> str | None:
+        """The service a host may mean that the registry wasn't asked for yet; None: there is none."""
+
+    def look_up(self, name: str) -> Plan:
+        """Ask for such a service; the plan in force then."""
+
+    async def alook_up(self, name: str) -> Plan:
+        """The same without blocking the event loop."""
+
 
 class Options(NamedTuple):
     """How a transport was asked for; `extra` goes to the client library's own transport for hosts outside the mesh."""
@@ -177,6 +186,36 @@ def _respond(bodies: Any, out: Outgoing, outcome: Outcome) -> Any:
     )
 
 
+def _unasked(mesh: MeshView, plan: Plan, request: Any) -> str | None:
+    """The service a host the plan doesn't know may be, where the registry has to be asked for each."""
+    return None if plan.asked is None else mesh.unasked(plan, request.url.raw_host.decode("ascii"))
+
+
+def _may_pass(client: ModuleType, request: Any, plan: Plan) -> None:
+    if not plan.passes(request.url.raw_host.decode("ascii")):
+        unknown_host(request.url.host, plan, client, request)
+
+
+async def _apass(passthrough: AsyncPassthrough, client: ModuleType, request: Any, plan: Plan) -> Any:
+    """Send a request for a host the mesh doesn't know past it, if it lets us."""
+    _may_pass(client, request, plan)
+    try:
+        return await passthrough.send(request)
+    except client.ConnectError as error:
+        error.add_note(_past_the_mesh(request, plan))
+        raise
+
+
+def _pass(passthrough: Passthrough, client: ModuleType, request: Any, plan: Plan) -> Any:
+    """Send a request for a host the mesh doesn't know past it, if it lets us."""
+    _may_pass(client, request, plan)
+    try:
+        return passthrough.send(request)
+    except client.ConnectError as error:
+        error.add_note(_past_the_mesh(request, plan))
+        raise
+
+
 def _past_the_mesh(request: Any, plan: Plan) -> str:
     host = request.url.host
     return (
@@ -215,14 +254,11 @@ def _async_class(client: ModuleType) -> type[Any]:
                 raise _foreign(request, client)
             plan = self._mesh.plan or await self._mesh.aready()
             out = outgoing(plan, request, monotonic(), client, AsyncStream)
+            if out is None and (name := _unasked(self._mesh, plan, request)):
+                plan = await self._mesh.alook_up(name)
+                out = outgoing(plan, request, monotonic(), client, AsyncStream)
             if out is None:
-                if not plan.passes(request.url.raw_host.decode("ascii")):
-                    unknown_host(request.url.host, plan, client, request)
-                try:
-                    return await self._passthrough.send(request)
-                except client.ConnectError as error:
-                    error.add_note(_past_the_mesh(request, plan))
-                    raise
+                return await _apass(self._passthrough, client, request, plan)
             if out.local is not None:
                 return _local(out, out.local)
             if out.scheme == "https" and not self._tls.built:
@@ -256,14 +292,11 @@ def _sync_class(client: ModuleType) -> type[Any]:
                 raise _foreign(request, client)
             plan = self._mesh.plan or self._mesh.ready()
             out = outgoing(plan, request, monotonic(), client, SyncStream)
+            if out is None and (name := _unasked(self._mesh, plan, request)):
+                plan = self._mesh.look_up(name)
+                out = outgoing(plan, request, monotonic(), client, SyncStream)
             if out is None:
-                if not plan.passes(request.url.raw_host.decode("ascii")):
-                    unknown_host(request.url.host, plan, client, request)
-                try:
-                    return self._passthrough.send(request)
-                except client.ConnectError as error:
-                    error.add_note(_past_the_mesh(request, plan))
-                    raise
+                return _pass(self._passthrough, client, request, plan)
             if out.local is not None:
                 return _local(out, out.local)
             channels = self._channels.at(plan)

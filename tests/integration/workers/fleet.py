@@ -38,10 +38,10 @@ def environment(**variables: str) -> dict[str, str]:
 class Worker:
     """A worker program as a process; it ends when its input does, so that none outlives the test."""
 
-    def __init__(self, program: str, *arguments: str) -> None:
+    def __init__(self, program: str, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(WORKERS / f"{program}.py"), *arguments],
-            env=environment(),
+            env=environment(**variables),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -99,8 +99,8 @@ class Seen:
 class Instance(Worker):
     """One instance of a service."""
 
-    def __init__(self, url: str, state_dir: Path, service: str, version: str) -> None:
-        super().__init__("server", url, str(state_dir), service, version)
+    def __init__(self, url: str, state_dir: Path, service: str, version: str, **variables: str) -> None:
+        super().__init__("server", url, str(state_dir), service, version, **variables)
         self.version = version
         self.port = 0
 
@@ -118,16 +118,17 @@ class Instance(Worker):
 
 
 class Fleet:
-    """The instances of one service, and the registry they are in."""
+    """The instances of one service, and the registry they are in; `variables` are in the environment of each."""
 
-    def __init__(self, url: str, state_dir: Path) -> None:
+    def __init__(self, url: str, state_dir: Path, **variables: str) -> None:
         self.url = url
         self.state_dir = state_dir
+        self.variables = variables
         self.instances: list[Instance] = []
 
     def start(self, *versions: str, service: str = "reviews") -> list[Instance]:
         """Start one instance of each version and wait until all are registered."""
-        started = [Instance(self.url, self.state_dir, service, version) for version in versions]
+        started = [Instance(self.url, self.state_dir, service, version, **self.variables) for version in versions]
         self.instances += started
         for instance in started:
             instance.wait_until_ready()

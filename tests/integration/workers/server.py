@@ -1,4 +1,4 @@
-"""A meshed HTTP/1.1 server that misbehaves when it is told to; see `fleet`.
+"""A meshed HTTP/1.1 server that misbehaves when it is told to; see `fleet`. With MESHLIB_IDENTITY it takes mTLS.
 
 It says `ready <port>` once it is registered, and obeys one word a line: `ok`, `503`, `hang`, `reset-accept` and
 `reset-request` set what it does from now on; `count` answers how many requests it has read, by method. It ends when its
@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from typing import cast
 
-from meshlib import Mesh
+from meshlib import Mesh, server_ssl_context
 from tests.support import eventually_async
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -77,9 +77,10 @@ class Connection(asyncio.Protocol):
 async def main(registry: str, state_dir: str, service: str, version: str) -> None:
     loop = asyncio.get_running_loop()
     state = State(version)
-    server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     mesh = Mesh(registry, service=service, labels={"version": version}, state_dir=state_dir)
+    context = None if mesh.identity is None else await asyncio.to_thread(server_ssl_context, mesh)
+    server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
     mesh.serve(("127.0.0.1", port))
     await eventually_async(lambda: mesh.status().registered, timeout=20)
     print("ready", port, flush=True)

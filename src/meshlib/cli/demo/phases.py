@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Awaitable, Callable, Sequence
 
 from meshlib.cli.demo import documents
 from meshlib.cli.demo.load import JASON, RATE, percentile
+from meshlib.cli.demo.places import ConsulPlace, Place
 from meshlib.cli.demo.processes import MEMBERS, Member
 from meshlib.cli.demo.stage import EFFECT_WITHIN, REFRESH, Stage
 
-__all__ = ["PHASES"]
+__all__ = ["phases"]
 
 GONE_WITHIN = 20.0
 """Seconds within which a killed process is to leave the registry: its lease lasts 10 s, and is measured by the
 renewals of the others, which come every 3.3 s."""
+
+LEADER_WITHIN = 15.0
 
 VICTIM = Member("reviews", "v3", 1)
 
@@ -135,4 +139,24 @@ async def recover(stage: Stage) -> None:
         stage.claim("the killed one left the registry", f"within {GONE_WITHIN:.0f} s", says, gone is not None)
 
 
-PHASES = (canary, shift, kill, degrade, run_out, recover)
+async def lose_leader(stage: Stage) -> None:
+    """The leader of the registry is killed, and nobody notices."""
+    assert isinstance(stage.place, ConsulPlace)
+    stage.heading(
+        "The registry loses its leader",
+        "kill -9 the Consul server that leads. Calls never wait for the registry; the two that are left choose anew.",
+    )
+    killed = time.monotonic()
+    name, number = await asyncio.to_thread(stage.place.kill_leader)
+    stage.screen.say(f"   kill -9 {number}, {name}")
+    await stage.watch(6.0, killed)
+    while not (leader := await asyncio.to_thread(stage.place.leader)) and time.monotonic() - killed < LEADER_WITHIN:
+        await stage.watch(REFRESH, killed)
+    stage.claim_no_failure("pages that failed meanwhile", killed)
+    stage.claim("another leads", f"within {LEADER_WITHIN:.0f} s", leader or "nobody", bool(leader))
+
+
+def phases(place: Place) -> Sequence[Callable[[Stage], Awaitable[None]]]:
+    """What is shown at a place, in order."""
+    more = (lose_leader,) if isinstance(place, ConsulPlace) else ()
+    return (canary, shift, kill, degrade, run_out, recover, *more)

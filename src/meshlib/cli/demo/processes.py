@@ -50,11 +50,13 @@ class Fleet:
     Args:
         directory: for the logs.
         registry: URL.
+        identity: MESHLIB_IDENTITY.
     """
 
-    def __init__(self, directory: Path, registry: str) -> None:
+    def __init__(self, directory: Path, registry: str, identity: str) -> None:
         self._directory = directory
         self._registry = registry
+        self._identity = identity
         self._running: dict[Member, subprocess.Popen[bytes]] = {}
 
     def start(self, member: Member) -> None:
@@ -64,6 +66,7 @@ class Fleet:
             "MESHLIB_LABELS": f"version={member.version}",
             "MESHLIB_REGISTRY": self._registry,
             "MESHLIB_STATE_DIR": str(self._directory),
+            "MESHLIB_IDENTITY": self._identity,
             "MESHLIB_OUTBOUND": "registry-only",
         }
         others = {name: value for name, value in os.environ.items() if not name.startswith("MESHLIB_")}

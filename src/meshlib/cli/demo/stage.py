@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from meshlib.cli.demo.claims import Claim
 from meshlib.cli.demo.load import JASON, Load, Page, percentile, sigma3
+from meshlib.cli.demo.places import Place
 from meshlib.cli.demo.processes import Fleet
 from meshlib.cli.demo.screen import Screen, bar, spark
 from meshlib.cli.output import paint
@@ -34,15 +35,17 @@ class Stage:
         registry: theirs.
         load: the users.
         pace: 1 measures as long as is good for the numbers.
+        place: where the registry is.
     """
 
-    def __init__(self, screen: Screen, fleet: Fleet, registry: Registry, load: Load, pace: float) -> None:
+    def __init__(self, screen: Screen, fleet: Fleet, registry: Registry, load: Load, pace: float, place: Place) -> None:
         self.began = time.monotonic()
         self.claims: list[Claim] = []
         self.screen = screen
         self.fleet = fleet
         self.registry = registry
         self.load = load
+        self.place = place
         self.leaving: asyncio.Task[float | None] | None = None
         self._pace = pace
         self._phase = 0

@@ -17,7 +17,8 @@ import meshlib
 from meshlib.cli.demo import documents
 from meshlib.cli.demo.claims import lines
 from meshlib.cli.demo.load import Load
-from meshlib.cli.demo.phases import PHASES
+from meshlib.cli.demo.phases import phases
+from meshlib.cli.demo.places import PLACES, Place
 from meshlib.cli.demo.processes import MEMBERS, Fleet
 from meshlib.cli.demo.screen import Screen
 from meshlib.cli.demo.stage import EFFECT_WITHIN, REFRESH, Stage
@@ -31,10 +32,11 @@ FAST = 0.5
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-def tell(*, fast: bool, keep: bool) -> int:
+def tell(place: str, *, fast: bool, keep: bool) -> int:
     """Show the demo; answer the exit status.
 
     Args:
+        place: of PLACES.
         fast: measure for a shorter time.
         keep: leave it running until it is interrupted.
 
@@ -48,24 +50,41 @@ def tell(*, fast: bool, keep: bool) -> int:
     screen.cursor(shown=False)
     try:
         with tempfile.TemporaryDirectory(prefix="meshlib-demo-") as directory:
-            return asyncio.run(_tell(screen, Path(directory), FAST if fast else 1.0, ended_by, keep=keep))
+            return asyncio.run(_tell(screen, Path(directory), place, FAST if fast else 1.0, ended_by, keep=keep))
     except asyncio.CancelledError:
         return 128 + ended_by[0]
     finally:
         screen.cursor(shown=True)
 
 
-async def _tell(screen: Screen, directory: Path, pace: float, ended_by: list[int], *, keep: bool) -> int:
+async def _tell(screen: Screen, directory: Path, where: str, pace: float, ended_by: list[int], *, keep: bool) -> int:
     _cancel_when_told(ended_by)
-    url = f"sqlite://{directory}/registry.db"
+    place = await asyncio.to_thread(PLACES[where], directory, lambda what: screen.draw([f"   {what}"]))
+    try:
+        return await _tell_at(place, screen, directory, pace, ended_by, keep=keep)
+    finally:
+        place.close()
+
+
+async def _tell_at(
+    place: Place, screen: Screen, directory: Path, pace: float, ended_by: list[int], *, keep: bool
+) -> int:
+    url = place.url
     registry = open_registry(url)
-    fleet = Fleet(directory, url)
-    mesh = meshlib.Mesh(url, namespace="default", state_dir=directory, outbound="registry-only")
-    stage = Stage(screen, fleet, registry, Load(mesh), pace)
+    fleet = Fleet(directory, url, place.identity)
+    mesh = meshlib.Mesh(
+        url,
+        service="users",
+        namespace="default",
+        state_dir=directory / "users",
+        outbound="registry-only",
+        identity=place.identity,
+    )
+    stage = Stage(screen, fleet, registry, Load(mesh), pace, place)
     try:
         await _begin(stage)
         async with mesh, _users(stage):
-            for phase in PHASES:
+            for phase in phases(place):
                 await phase(stage)
             true = _end(stage)
             if keep:
@@ -104,7 +123,7 @@ async def _begin(stage: Stage) -> None:
     """Start the processes, and wait until all are in the registry."""
     stage.heading(
         "Nine processes, and nobody is told an address",
-        "Each registers where its server listens, in one SQLite file; calls go to http://reviews/ and the like.",
+        f"Each registers where its server listens, {stage.place.says}; calls go to http://reviews/ and the like.",
     )
     await stage.apply(
         "DestinationRule reviews: subsets v1, v2, v3; VirtualService reviews: v1 90, v3 10",

@@ -1,0 +1,248 @@
+"""What runs behind a mesh: the plan in force, the agent that keeps it so, the identity of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from meshlib.agent.agent import Agent
+from meshlib.agent.breakers import BreakerBridge
+from meshlib.agent.lastgood import LastGood
+from meshlib.agent.lookups import Lookups
+from meshlib.errors import RegistryError
+from meshlib.identity.keeper import Identity
+from meshlib.identity.outgoing import PeerContexts
+from meshlib.identity.sources import open_source
+from meshlib.plan.compile import compile_plan
+from meshlib.plan.plan import Plan
+from meshlib.plan.snapshot import Snapshot
+from meshlib.policy.strategy import RetryStrategy
+from meshlib.registries.base import Instance, Registry
+from meshlib.settings import Settings
+from meshlib.state.store import StateStore
+
+__all__ = ["OPEN_WAIT", "Choices", "Running"]
+
+OPEN_WAIT = 5.0
+"""Seconds the first call waits for the first configuration, and the first certificate."""
+
+CLOSE_WAIT = 2.0
+
+FILES_EVERY = 5.0
+"""Seconds between two looks at the certificate files that documents name."""
+
+
+class Choices(NamedTuple):
+    """What code chose, beside the settings.
+
+    Attributes:
+        make_registry: opens the registry, on the agent's thread.
+        make_bridge: to pybreaker's listeners and storage.
+        strict: refuse documents with fields that are only approximated or ignored.
+        strategy: the user's own way to wait and stop.
+    """
+
+    make_registry: Callable[[], Registry]
+    make_bridge: Callable[[], BreakerBridge]
+    strict: bool = False
+    strategy: RetryStrategy | None = None
+
+
+class Running:
+    """Starts when it is first needed, may be closed and begun again, and lives through a fork. Thread-safe.
+
+    Attributes:
+        settings: as they were when it was made.
+        plan: in force now; None before the first is there, and in a forked child until it is needed.
+        identity: of this process; None: it has none.
+        peers: the TLS contexts of connections to others.
+        takes_tls: whether this process's server takes TLS with our identity, so that others may be told of it.
+    """
+
+    def __init__(self, settings: Settings, choices: Choices) -> None:
+        self.settings = settings
+        self.plan: Plan | None = None
+        self.identity = _identity(settings)
+        self.peers = PeerContexts(self.identity)
+        self.takes_tls = False
+        self._choices = choices
+        self._bridge = choices.make_bridge()
+        self._snapshot: Snapshot | None = None
+        self._store = StateStore()
+        self._agent: Agent | None = None
+        self._lookups = self._new_lookups()
+        self._lock = threading.RLock()
+        self._session = object()  # another one with each closing: what comes late from the agent before is passed over
+        self._served: tuple[str, int] | None = None
+
+    def ready(self) -> Plan:
+        """The plan in force; starts the agent if need be."""
+        while (plan := self._first_plan()) is None:
+            pass
+        return plan
+
+    async def aready(self) -> Plan:
+        """`ready` without blocking the event loop."""
+        import anyio.to_thread
+
+        while (plan := await anyio.to_thread.run_sync(self._first_plan, abandon_on_cancel=True)) is None:
+            pass
+        return plan
+
+    def _first_plan(self) -> Plan | None:
+        """The plan in force, once there is one; None: the mesh was closed meanwhile, and may be opened again."""
+        agent = self._started()
+        plan = self.plan
+        if plan is None:
+            until = time.monotonic() + OPEN_WAIT
+            agent.published.wait(OPEN_WAIT)
+            if self.identity is not None:
+                self.identity.settled.wait(until - time.monotonic())
+            plan = self.plan
+        if plan is None and agent is self._agent:
+            # Without any configuration every host is outside the mesh; `status` and the log say why.
+            plan = Plan("none", {}, (), {}, allow_any=self._allow_any)
+        return plan
+
+    def unasked(self, plan: Plan, host: str) -> str | None:
+        """The service a host may mean that the registry wasn't asked for yet, by its full name; None: there is none."""
+        return self._lookups.unasked(plan, host)
+
+    def look_up(self, name: str) -> Plan:
+        """The plan in force when the registry has said what it knows of the service `name`, or doesn't say in time."""
+        agent = self._started()
+        self._lookups.wait(name, agent.want, lambda: agent.configuration.trouble is not None)
+        return self.ready()
+
+    async def alook_up(self, name: str) -> Plan:
+        """`look_up` without blocking the event loop."""
+        import anyio.to_thread
+
+        return await anyio.to_thread.run_sync(self.look_up, name, abandon_on_cancel=True)
+
+    def _started(self) -> Agent:
+        with self._lock:
+            if self._agent is None:
+                publish = functools.partial(self._publish, self._session)
+                if self._snapshot is not None:
+                    publish(self._snapshot)
+                settings = self.settings
+                chores = [self._bridge.run, self._look_at_files]
+                if self.identity is not None:
+                    chores.append(self.identity.run)
+                self._agent = Agent(
+                    self._choices.make_registry,
+                    publish,
+                    LastGood(settings.state_dir, settings.registry, settings.namespace),
+                    strict=self._choices.strict,
+                    serves=settings.service is not None,
+                    chores=chores,
+                )
+                if self._served is not None:
+                    self._announce(self._agent, *self._served)
+            return self._agent
+
+    async def _look_at_files(self) -> None:
+        """Take in certificate files that documents name, when they change: a chore of the agent's."""
+        while True:
+            await asyncio.sleep(FILES_EVERY)
+            self.peers.refresh()
+
+    @property
+    def _allow_any(self) -> bool:
+        return self.settings.outbound == "allow-any"
+
+    def _publish(self, session: object, snapshot: Snapshot) -> None:
+        # The lock keeps the store to one writer at a time, and closing from being undone by a plan on its way.
+        with self._lock:
+            if session is not self._session:
+                return
+            plan = compile_plan(
+                snapshot,
+                self.settings.namespace,
+                self._store,
+                time.monotonic(),
+                random.random,
+                allow_any=self._allow_any,
+                strategy=self._choices.strategy,
+                identity=self.identity is not None,
+                service=self.settings.service,
+                labels=self.settings.labels,
+            )
+            self._bridge.attach(plan)
+            self.peers.prepare({peer for cluster in plan.clusters.values() for peer in cluster.peers.values()})
+            self._snapshot = snapshot
+            self.plan = plan
+            if plan.wanted and self._agent is not None:
+                self._agent.want(plan.wanted)
+        self._lookups.published()
+
+    def close(self) -> None:
+        """Withdraw, stop the agent, forget the plan. Using the mesh again opens it again."""
+        with self._lock:
+            agent, self._agent = self._agent, None
+            self._session = object()
+            self.plan = self._snapshot = None
+            self._served = None
+        if agent is not None:
+            agent.close(CLOSE_WAIT)
+
+    def _announce(self, agent: Agent, host: str, port: int) -> None:
+        settings = self.settings
+        instance = Instance(
+            service=settings.service or "",
+            host=host,
+            port=port,
+            namespace=settings.namespace,
+            labels=settings.labels,
+            locality=settings.locality,
+        )
+        agent.register(instance, self._spiffe_id if self.takes_tls and self.identity is not None else None)
+
+    def _spiffe_id(self) -> str:
+        """The identity to announce, "" as long as there is none."""
+        material = self.identity.material if self.identity is not None else None
+        return "" if material is None else str(material.id)
+
+    def withdraw(self) -> None:
+        """Take this service out of the registry; calls already on their way to it are still welcome.
+
+        Raises:
+            RegistryError: the registry doesn't take it; the registration expires by itself.
+        """
+        with self._lock:
+            agent, self._served = self._agent, None
+        if agent is not None:
+            try:
+                agent.withdraw().result(CLOSE_WAIT)
+            except TimeoutError:
+                problem = f"didn't take the withdrawal of {self.settings.service} within {CLOSE_WAIT:g} s"
+                raise RegistryError(self.settings.registry, problem, "it will expire by itself") from None
+
+    def _new_lookups(self) -> Lookups:
+        return Lookups(self.settings.namespace, lambda: self.plan)
+
+    def _after_fork(self) -> None:
+        """In a child: the agent's thread is gone, its locks may be held, and what is in flight is the parent's."""
+        self._lock = threading.RLock()
+        self._agent = None
+        self._served = None
+        self._store = StateStore()
+        self._bridge = self._choices.make_bridge()
+        self._lookups = self._new_lookups()
+        if self.identity is not None:
+            self.identity.after_fork()
+        self.peers.after_fork()
+        self.plan = None
+
+
+def _identity(settings: Settings) -> Identity | None:
+    if settings.identity == "none":
+        return None
+    url, service, registry = settings.identity, settings.service, settings.registry
+    return Identity(lambda: open_source(url, service=service, registry=registry), url)
