@@ -26,10 +26,8 @@ The fixtures are in `tests/integration/consul/conftest.py`:
 from __future__ import annotations
 
 import atexit
-import functools
 import http.client
 import json
-import re
 import signal
 import subprocess
 import uuid
@@ -38,6 +36,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support import eventually
+from tests.support.consulsettings import merged_with, settings_of, version_of
 from tests.support.ports import LOOPBACK, PortBlock
 
 __all__ = ["Answer", "ConsulAgent", "ConsulCluster", "Ports", "StartCluster", "StartConsul"]
@@ -145,7 +144,7 @@ class ConsulAgent:
         """Start its process, with the data and the ports it had; don't wait for it."""
         assert self._process is None or self._process.poll() is not None, f"{self.name} runs already"
         file = self.folder / "agent.json"
-        file.write_text(json.dumps(_merged(_settings(self, _version(self._binary)), self.config), indent=2))
+        file.write_text(json.dumps(merged_with(settings_of(self, version_of(self._binary)), self.config), indent=2))
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [self._binary, "agent", "-config-file", file],
@@ -395,59 +394,3 @@ def _leader_by(server: ConsulAgent) -> str:
     except _NO_ANSWER:
         return ""
     return named
-
-
-def _settings(agent: ConsulAgent, version: tuple[int, ...]) -> dict[str, Any]:
-    """Return an agent's configuration: Consul's own defaults but for addresses and what a test waits for."""
-    off = {"dns": -1, "grpc": -1} | ({"grpc_tls": -1} if version >= (1, 14) else {})
-    ports = agent.ports._asdict() | off
-    if "cert_file" not in agent.config and "tls" not in agent.config:
-        ports["https"] = -1
-    settings: dict[str, Any] = {
-        "node_name": agent.name,
-        "datacenter": agent.datacenter,
-        "primary_datacenter": agent.primary,
-        "data_dir": str(agent.folder / "data"),
-        "bind_addr": LOOPBACK,
-        "client_addr": LOOPBACK,
-        "ports": ports,
-        "retry_join": [f"{LOOPBACK}:{other.ports.serf_lan}" for other in agent.join],
-        "retry_interval": "1s",
-        "performance": {"raft_multiplier": 1},  # a lost leader is noticed in a second or two, as in production
-        "connect": {"enabled": agent.connect},
-        "disable_update_check": True,
-    }
-    if agent.servers:
-        settings |= {
-            "server": True,
-            "bootstrap_expect": agent.servers,
-            "retry_join_wan": [f"{LOOPBACK}:{other.ports.serf_wan}" for other in agent.join_wan],
-            "retry_interval_wan": "1s",
-        }
-    if agent.token:
-        settings["acl"] = _acl(agent, version)
-    return settings
-
-
-def _acl(agent: ConsulAgent, version: tuple[int, ...]) -> dict[str, Any]:
-    tokens = {"agent": agent.token}
-    if agent.servers:
-        tokens["initial_management" if version >= (1, 11) else "master"] = agent.token
-        tokens["replication"] = agent.token
-    return {"enabled": True, "default_policy": "deny", "tokens": tokens}
-
-
-def _merged(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(settings)
-    for key, value in more.items():
-        mine = merged.get(key)
-        merged[key] = _merged(mine, value) if isinstance(mine, dict) and isinstance(value, Mapping) else value
-    return merged
-
-
-@functools.cache
-def _version(binary: Path) -> tuple[int, ...]:
-    said = subprocess.run([binary, "version"], capture_output=True, text=True, check=True).stdout
-    found = re.match(r"Consul v(\d+)\.(\d+)", said)
-    assert found, f"{binary} version said {said!r}"
-    return tuple(int(part) for part in found.groups())
