@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["BOTH", "CLIENT", "SERVER", "Authority", "Issued"]
+__all__ = ["BOTH", "CLIENT", "SERVER", "Authority", "Issued", "self_signed"]
 
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 BOTH = (SERVER, CLIENT)
@@ -88,6 +88,15 @@ class Authority:
 
     def _authority_key(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+
+
+def self_signed(uri: str) -> Issued:
+    """A leaf for `uri` that nobody but its own key vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = _builder(x509.Name([]), key.public_key(), -60, 3600).issuer_name(x509.Name([]))
+    alternatives = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+    builder = builder.add_extension(alternatives, critical=True)
+    return Issued(_pem(builder.sign(key, hashes.SHA256())), _key_pem(key))
 
 
 def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey, begins: float, ends: float) -> x509.CertificateBuilder:

@@ -87,7 +87,7 @@ class Flavour:
         if self.fallback:
             kind = SyncFallbackChannel if self.sync else AsyncFallbackChannel
             return kind(host, port, **{"scheme": "http", "authority": "reviews", **options})
-        kinds = {"asyncio": AsyncChannel, "blocking": SyncChannel}
+        kinds = {"asyncio": AsyncChannel, "uvloop": AsyncChannel, "blocking": SyncChannel}
         return kinds.get(self.name, PortableChannel)(host, port, **options)
 
     def run(self, port: int, scenario: Scenario, **options: Any) -> None:
@@ -111,6 +111,10 @@ class Flavour:
             raise AssertionError("a blocking channel waited as if it were not one")
         if self.name.endswith("trio"):
             anyio.run(main, backend="trio")
+        elif self.name == "uvloop":
+            uvloop = pytest.importorskip("uvloop")
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_then_settle(main))
         else:
             asyncio.run(_then_settle(main))
 
@@ -128,6 +132,12 @@ ALL = (*LEAN, "fallback-asyncio", "fallback-trio", "fallback-blocking")
 @pytest.fixture(params=LEAN)
 def flavour(request: pytest.FixtureRequest) -> Flavour:
     """Each of our own HTTP/1.1 channels."""
+    return Flavour(request.param)
+
+
+@pytest.fixture(params=(*LEAN, "uvloop"))
+def tls_flavour(request: pytest.FixtureRequest) -> Flavour:
+    """Each of our own channels, on each event loop whose TLS is another."""
     return Flavour(request.param)
 
 

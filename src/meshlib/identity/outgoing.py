@@ -135,13 +135,11 @@ class PeerContexts:
     def get(self, peer: PeerTls) -> Secured:
         """How to secure a connection to `peer`; the same object while nothing changes."""
         made = self._made.get(peer)
-        if made is not None:
-            # Only this changes without an announcement: the reason why there is no identity yet.
-            return made if made.context is not None or peer.mode != "ISTIO_MUTUAL" else self._without_context(made)
-        # A call of an earlier plan, whose peers were dropped meanwhile.
-        with self._lock:
-            made = self._made.get(peer)
-            return made if made is not None else self._add([peer])[peer]
+        if made is None:
+            # A call of an earlier plan, whose peers were dropped meanwhile.
+            with self._lock:
+                made = self._made.get(peer) or self._add([peer])[peer]
+        return made if made.context is not None else self._explained(made)
 
     def prepare(self, peers: Iterable[PeerTls]) -> None:
         """Build what a plan's peers need, and drop what it has no use for.
@@ -231,7 +229,8 @@ class PeerContexts:
         expires = self._clock() + (material.not_after - self._wall())
         return Secured(_mesh_context(material, peer.names), peer.sni, "", frozenset(split(material.roots)), expires)
 
-    def _without_context(self, made: Secured) -> Secured:
+    def _explained(self, made: Secured) -> Secured:
+        # Only this changes without an announcement: the reason why there is no identity yet.
         if made.problem:
             return made
         if self._identity is None:

@@ -54,6 +54,13 @@ class OutgoingLink(ssl.SSLObject):
         super().do_handshake()
         _check(self)
 
+    def farewell(self) -> bool:
+        """Whether the peer has said that no more will come; an end without that may be anybody's doing."""
+        try:
+            return not self.read(1)
+        except ssl.SSLError:
+            return False
+
 
 class OutgoingSocket(ssl.SSLSocket):
     """A non-blocking connection in the words of a plain socket: what can't be done yet is a BlockingIOError."""

@@ -307,7 +307,11 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         exchange = self._exchange
         if exchange is not None:
-            self._parser.eof()
+            # asyncio calls this for an end without a farewell too.
+            if self._link is not None and not self._transport.get_extra_info("ssl_object").farewell():
+                exchange.fail(Failure.RESET, "the connection was closed without TLS's farewell")
+            else:
+                self._parser.eof()
             if exchange.switched:
                 _wake(exchange)
                 return self._link is None  # TLS has no half-closed connections
