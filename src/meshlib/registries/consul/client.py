@@ -344,7 +344,7 @@ _RULES = (
 def _way_out(status: int, said: str, method: str, path: str) -> str:
     if status in {401, 403} and "not found" in said.lower():
         return "Consul doesn't know this ACL token; see CONSUL_HTTP_TOKEN and token_file"
-    if status in {401, 403}:
+    if status in {401, 403} or "permission denied" in said.lower():
         access = "read" if method == "GET" else "write"
         for start, rule in _RULES:
             if path.startswith(start):

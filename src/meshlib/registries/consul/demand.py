@@ -329,7 +329,7 @@ def _read_services(question: Question, answer: bytes) -> frozenset[str]:
 
 def _read_list(question: Question, answer: bytes) -> bytes:
     """The list as it is, b"" when it is empty: only whether and when it changes is of interest."""
-    return answer if msgspec.json.decode(answer, type=list[msgspec.Raw] | None) else b""
+    return answer if msgspec.json.decode(answer, type=list[msgspec.Raw]) else b""
 
 
 def _read_digest(question: Question, answer: bytes) -> str:

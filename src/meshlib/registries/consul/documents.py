@@ -114,7 +114,7 @@ class DocumentStore:
         answer = await self._client.get(path, [("keys", ""), *self._datacenter()], missing_ok=True)
         try:
             return frozenset(msgspec.json.decode(answer.data, type=list[str]) if answer.data else ())
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise self._client.error(f"the answer to GET {path} can't be read: {error}") from error
 
     async def _transact(self, operations: list[dict[str, str]]) -> None:

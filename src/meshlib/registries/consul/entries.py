@@ -200,7 +200,7 @@ def _parts(labels: Mapping[str, str]) -> list[str]:
     return [text[start : start + MAX_META_BYTES] for start in range(0, len(text), MAX_META_BYTES)]
 
 
-_decode = msgspec.json.Decoder(list[Entry] | None).decode
+_decode = msgspec.json.Decoder(list[Entry]).decode
 
 
 def health_of(answer: bytes, datacenter: str = "") -> Health:
@@ -216,7 +216,7 @@ def health_of(answer: bytes, datacenter: str = "") -> Health:
     Raises:
         ValueError: it isn't such an answer.
     """
-    entries = _decode(answer) or []
+    entries = _decode(answer)
     if len(entries) > MAX_INSTANCES:
         raise ValueError(f"{len(entries)} instances; at most {MAX_INSTANCES} are taken")
     found, warnings = [], []

@@ -113,7 +113,7 @@ class Parts:
             except RegistryError as error:
                 self._take(question, part, revision, error)
                 await asyncio.sleep(pace.failed())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 unreadable = self._client.error(f"the answer to GET {question.path} can't be read: {error}")
                 self._take(question, part, revision, unreadable)
                 await asyncio.sleep(pace.failed())

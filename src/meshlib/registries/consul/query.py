@@ -119,6 +119,6 @@ async def follow(
 def _decoded(client: ConsulClient, path: str, answer: Answer, decode: Callable[[Answer], T]) -> T:
     try:
         return decode(answer)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         start = answer.data[:60]
         raise client.error(f"the answer to GET {path} can't be read: {error} (it begins with {start!r})") from error

@@ -113,7 +113,7 @@ class Registrations:
         path, filtered = f"/v1/health/service/{quote(instance.service, safe='')}", ("filter", f'Service.ID == "{name}"')
         index = None
         # What can't be read, or isn't known yet, is no failure of the registration.
-        with contextlib.suppress(RegistryError, ValueError, TimeoutError):
+        with contextlib.suppress(RegistryError, ValueError, RecursionError, TimeoutError):
             async with asyncio.timeout(SEEN_WITHIN):
                 while True:
                     answer = await self._client.get(path, [filtered], index=index, wait=SEEN_WITHIN)
@@ -131,7 +131,7 @@ def trust_domain(client: ConsulClient, roots: bytes) -> str:
     """The trust domain in an answer of `/v1/agent/connect/ca/roots`. Raises RegistryError."""
     try:
         return msgspec.json.decode(roots, type=_Roots).trust_domain.lower()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise client.error(f"the roots of its CA can't be read: {error}") from error
 
 
