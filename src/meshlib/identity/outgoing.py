@@ -122,6 +122,7 @@ class PeerContexts:
         self._material: Material | None = None
         self._made: dict[PeerTls, Secured] = {}
         self._stamps: dict[PeerTls, Stamp] = {}
+        self._shared: dict[tuple[PeerTls, Stamp], ssl.SSLContext] = {}
         self._complaints: dict[PeerTls, str] = {}
         # Reentrant, for `Identity.follow` may call back at once.
         self._lock = threading.RLock()
@@ -154,6 +155,7 @@ class PeerContexts:
             for kept in (self._stamps, self._complaints):
                 for peer in kept.keys() - wanted:
                     del kept[peer]
+            self._prune()
 
     def refresh(self) -> None:
         """Read the files of SIMPLE and MUTUAL again if they have changed. Blocks: for the agent's thread."""
@@ -172,6 +174,11 @@ class PeerContexts:
                     changed[peer] = made
             if changed:
                 self._made = {**self._made, **changed}
+                self._prune()
+
+    def _prune(self) -> None:
+        used = {self._shared_by(peer) for peer in self._stamps}
+        self._shared = {key: context for key, context in self._shared.items() if key in used}
 
     def _complain(self, peer: PeerTls, problem: str) -> None:
         if self._complaints.get(peer) != problem:
@@ -181,7 +188,7 @@ class PeerContexts:
     def _add(self, peers: Iterable[PeerTls]) -> dict[PeerTls, Secured]:
         added = {}
         for peer in peers:
-            if _files(peer):
+            if peer.mode != "ISTIO_MUTUAL":
                 self._stamps[peer] = _stamp(peer)
             made = added[peer] = self._build(peer, self._material)
             if made.problem and peer.mode != "ISTIO_MUTUAL":
@@ -210,15 +217,17 @@ class PeerContexts:
     def _build(self, peer: PeerTls, material: Material | None) -> Secured:
         if peer.mode == "ISTIO_MUTUAL":
             return self._of_the_mesh(peer, material)
-        # A context doesn't depend on the name that is sent, and one with the system's roots costs 40 ms.
-        for other, made in self._made.items():
-            same = other._replace(sni="") == peer._replace(sni="") and other != peer
-            if same and made.context is not None and self._stamps.get(other) == self._stamps.get(peer):
-                return made._replace(server_hostname=peer.sni)
+        key = self._shared_by(peer)
         try:
-            return Secured(_file_context(peer), peer.sni)
+            context = self._shared.get(key) or _file_context(peer)
         except (OSError, ValueError) as error:
             return Secured(None, peer.sni, f"the files of its DestinationRule can't be used: {error}")
+        self._shared[key] = context
+        return Secured(context, peer.sni)
+
+    def _shared_by(self, peer: PeerTls) -> tuple[PeerTls, Stamp]:
+        # A context doesn't depend on the name that is sent, and one with the system's roots costs 40 ms.
+        return peer._replace(sni=""), self._stamps[peer]
 
     def _of_the_mesh(self, peer: PeerTls, material: Material | None) -> Secured:
         if not peer.names:
