@@ -6,9 +6,9 @@ import argparse
 import platform
 import sys
 
-from benchmarks import call, imports, policy
+from benchmarks import call, imports, mtls, policy
 
-BENCHMARKS = {"policy": policy.run, "import": imports.run, "call": call.run}
+BENCHMARKS = {"policy": policy.run, "import": imports.run, "call": call.run, "mtls": mtls.run}
 
 
 def main() -> int:

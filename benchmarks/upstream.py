@@ -1,9 +1,10 @@
-"""A server that answers every request with the same small response, as cheaply as asyncio lets it."""
+"""A server that answers every request with the same small response, as cheaply as asyncio lets it; over TLS too."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import sys
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nhello, world\n"
@@ -23,7 +24,11 @@ class Answer(asyncio.Protocol):
 
 async def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[1]))
-    server = await asyncio.get_running_loop().create_server(Answer, sock=listener)
+    context = None
+    if len(sys.argv) > 2:  # the path of a certificate with its key, for TLS
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[2])
+    server = await asyncio.get_running_loop().create_server(Answer, sock=listener, ssl=context)
     await server.serve_forever()
 
 
