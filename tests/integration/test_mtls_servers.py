@@ -195,6 +195,31 @@ def test_plain_text_on_an_open_connection_is_denied_once_the_mode_is_strict(kind
         assert place.ask(place.caller())["calls"] == calls + 1 > before
 
 
+@pytest.mark.parametrize("kind", ["uvicorn with h11", "hypercorn", "gunicorn with asgi"])
+def test_a_websockets_caller_is_known(kind: str, place: Place) -> None:
+    place.start(kind)
+
+    def upgrade(who: ssl.SSLContext | None) -> bytes:
+        """What comes back on a connection that asks to be a websocket."""
+        lines = ["GET /ws HTTP/1.1", "host: web", "connection: upgrade", "upgrade: websocket"]
+        lines += ["sec-websocket-version: 13", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "", ""]
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", place.port), timeout=5.0))
+            if who is not None:
+                sock = stack.enter_context(who.wrap_socket(sock))
+            sock.sendall("\r\n".join(lines).encode())
+            came = b""
+            while b'"pid"' not in came and (more := sock.recv(4096)):
+                came += more
+            return came
+
+    came = upgrade(place.caller())
+    assert came.startswith(b"HTTP/1.1 101")
+    assert f'"peer": "{CALLER}", "scheme": "wss"'.encode() in came
+    came = upgrade(None)
+    assert b'"peer": null, "scheme": "ws"' in came
+
+
 @pytest.mark.parametrize("kind", ONE_OF_EACH)
 def test_strangers_stay_outside_with_a_reason_in_the_log(kind: str, place: Place) -> None:
     place.mode("STRICT")
