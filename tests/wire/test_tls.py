@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from meshlib.call.effects import Failure
 from meshlib.identity.outgoing import PeerContexts
+from meshlib.identity.verifying import OutgoingSocket
 from meshlib.plan.peers import PeerTls
 from meshlib.wire.message import Timing, WireError
 from tests.support import eventually
@@ -303,6 +306,37 @@ def test_an_endpoint_of_no_known_identity_is_not_even_dialled(tls_flavour: Flavo
     with Server(Endpoint()) as server:
         tls_flavour.run(server.port, scenario, secured=lambda: made.get(nobody))
         assert server.connections == 0
+
+
+def test_a_server_that_refuses_our_certificate_is_quoted(tls_flavour: Flavour) -> None:
+    # By TLS 1.3 it may do so when we have sent a request already, which it never gets to see.
+    endpoint = Endpoint(server_context(ROOT.issue(SERVICE), root=OTHER_ROOT))
+
+    async def scenario(client: Client) -> None:
+        with pytest.raises(WireError) as caught:
+            await client.call()
+        assert "unknown ca" in str(caught.value)
+
+    with Server(endpoint) as server:
+        tls_flavour.run(server.port, scenario, secured=secured())
+    assert len(endpoint.refused) == 1
+    assert endpoint.heard == []
+
+
+def test_a_ticket_that_comes_to_an_idle_connection_leaves_it_fit_for_use_and_data_does_not() -> None:
+    ours, theirs = socket.socketpair()
+    context = contexts().get(mutual()).context
+    assert context is not None
+    with ours, theirs, ThreadPoolExecutor(1) as threads:
+        serving = threads.submit(server_context().wrap_socket, theirs, server_side=True)
+        with context.wrap_socket(ours, server_hostname="reviews") as client, serving.result(10) as server:
+            assert isinstance(client, OutgoingSocket)
+            client.setblocking(False)
+            assert select.select([client], [], [], 10)[0]
+            assert client.silent()
+            server.send(b"unasked")
+            assert select.select([client], [], [], 10)[0]
+            assert not client.silent()
 
 
 # What changes while connections are open
