@@ -117,8 +117,9 @@ class Identity:
             except (ValueError, OSError) as error:
                 said = IdentityError(self.url, f"the material for {said.id} can't be used: {error}")
         if isinstance(said, IdentityError):
-            if self.error is None or str(self.error) != str(said):
-                log.warning("%s; the identity before stays in force", said)
+            # Once for each trouble: what is away fails in many words, one after the other.
+            level = logging.WARNING if self.error is None else logging.DEBUG
+            log.log(level, "%s; %s", said, "the identity before stays in force" if self.material else "there is none yet")
             self.error_since = self.error_since or time.monotonic()
             self.error = said
         elif self.error is not None:

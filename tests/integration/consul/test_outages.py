@@ -21,6 +21,9 @@ from tests.support.cut import Cut
 AGAIN_WITHIN = 15.0
 """Seconds after which registration and configuration must be right again."""
 
+LONGER_THAN_A_LEASE = 15.0
+"""Seconds: by Consul's word everybody has expired then."""
+
 BEFORE = 150
 AFTER = 300
 
@@ -88,13 +91,20 @@ def all_servers_stopped_for_a_minute(world: World) -> None:
 
 
 def network_cut(world: World) -> None:
-    world.cut.cut()
-    time.sleep(15)  # longer than a lease, so that everybody has expired by Consul's word
+    world.cut.refuse()
+    time.sleep(LONGER_THAN_A_LEASE)
+    world.cut.heal()
+
+
+def network_silent(world: World) -> None:
+    world.cut.silence()
+    time.sleep(LONGER_THAN_A_LEASE)
     world.cut.heal()
 
 
 @pytest.mark.parametrize(
-    "outage", [agent_killed, follower_killed, leader_killed, all_servers_stopped_for_a_minute, network_cut]
+    "outage",
+    [agent_killed, follower_killed, leader_killed, all_servers_stopped_for_a_minute, network_cut, network_silent],
 )
 def test_no_call_fails_and_all_is_right_again_by_itself(world: World, outage: Callable[[World], None]) -> None:
     async def scenario() -> tuple[Load, float]:
@@ -121,7 +131,7 @@ def is_right(world: World) -> bool:
     host = plan.host("reviews", 80) if plan is not None else None
     names = [route.name for route in host.routes] if host is not None else []
     entries = world.agent.get("/v1/health/service/reviews?passing")
-    return len(entries) == len(world.fleet.instances) and "after-the-outage" in names and world.mesh.status().ok
+    return len(entries) == len(world.fleet.instances) and "reviews[after-the-outage]" in names and world.mesh.status().ok
 
 
 def test_a_process_that_starts_while_consul_is_away_serves_with_its_last_good_configuration(
