@@ -293,7 +293,7 @@ def any_root() -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("kind", ONE_OF_EACH)
+@pytest.mark.parametrize("kind", [*ONE_OF_EACH, "gunicorn with threads and preload"])
 def test_certificates_and_roots_turn_under_load_and_the_old_root_is_out(kind: str, place: Place) -> None:
     place.start(kind)
     old, new = place.root, Authority()

@@ -18,6 +18,9 @@ from meshlib.agent.lookups import LOOKUP_WAIT
 from meshlib.call.call import REPLAY_LIMIT
 from meshlib.cli import main
 from meshlib.cli.command import VERBS
+from meshlib.identity.handshakes import HANDSHAKE_WAIT
+from meshlib.identity.incoming import FIRST_WAIT
+from meshlib.identity.sparing import EVERY
 from meshlib.inbound.draining import DRAIN_DELAY
 from meshlib.plan.cluster import HedgePolicy, Limits
 from meshlib.plan.plan import DEFAULT_DEADLINE
@@ -192,7 +195,7 @@ def test_the_public_names_are_as_the_page_says() -> None:
 def test_the_methods_of_a_mesh_are_as_the_page_says() -> None:
     described = set(re.findall(r"`(\w+)\(", "".join(row[0] for row in rows(REFERENCE / "api.md", "Mesh")))) - {"Mesh"}
     methods = {name for name in dir(meshlib.Mesh) if callable(getattr(meshlib.Mesh, name)) and name[0] != "_"}
-    assert described == methods - {"ready", "aready", "unasked", "look_up", "alook_up"}  # for the transports
+    assert described == methods - {"ready", "aready", "look_up", "alook_up"}  # for the transports
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -248,6 +251,9 @@ DEFAULTS = [
     ("look at the registry", f"{POLL_INTERVAL:g} s"),
     ("last endpoints", f"{SUSPECT_FOR:g} s"),
     ("a signal reaches", f"{DRAIN_DELAY:g} s"),
+    ("first byte, and again", f"{HANDSHAKE_WAIT:g} s"),
+    ("the first certificate", f"{FIRST_WAIT:g} s"),
+    ("one refusal or denial", f"every {EVERY:g} s"),
 ]  # fmt: skip
 
 

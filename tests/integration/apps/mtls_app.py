@@ -7,8 +7,6 @@ import json
 import os
 from typing import Any
 
-from mtls_identity import feed
-
 import meshlib
 
 calls = itertools.count(1)
@@ -44,7 +42,6 @@ def bare_wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [body]
 
 
-feed()
 app = meshlib.ASGIMiddleware(bare)
 
 
