@@ -175,7 +175,7 @@ def _meta(instance: Instance, native: bool) -> dict[str, str]:
     meta = {key: value for key, value in own.items() if value}
     plain = {key: value for key, value in instance.labels.items() if _is_plain(key, value)}
     packed = {key: value for key, value in instance.labels.items() if key not in plain}
-    while len(plain) > MAX_META - len(meta) - len(_parts(packed)):
+    while plain and len(plain) > MAX_META - len(meta) - len(_parts(packed)):
         key = max(plain)
         packed[key] = plain.pop(key)
     meta |= plain
