@@ -8,7 +8,7 @@ from meshlib.call.call import REPLAY_LIMIT, Body, Call
 from meshlib.policy.outcome import Failure, Outcome
 from meshlib.policy.retry import DEFAULT_RETRY, RetryPolicy, full_jitter
 
-CONNECT = {Failure.CONNECT, Failure.CONNECT_TIMEOUT}
+CONNECT = {Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.TLS}
 BROKEN = {Failure.RESET, Failure.TIMEOUT, Failure.PROTOCOL}
 OURS = {Failure.NO_ENDPOINTS, Failure.CIRCUIT_OPEN, Failure.OVERFLOW, Failure.DEADLINE}
 STATUSES = [200, 404, 409, 429, 500, 501, 502, 503, 504, 507]
