@@ -81,14 +81,9 @@ class Place:
         aside.write_text(MODE.format(mode=mode))
         aside.rename(self._documents / "mode.yaml")
 
-    def start(self, kind: str, **variables: str) -> None:
-        self.server: Server = self._fleet.start(
-            None,
-            *SERVERS[kind],
-            MESHLIB_REGISTRY=f"file://{self._documents}",
-            MESHLIB_IDENTITY=f"files://{self._identity}",
-            **variables,
-        )
+    def start(self, kind: str, service: str | None = None, **variables: str) -> None:
+        ours = {"MESHLIB_REGISTRY": f"file://{self._documents}", "MESHLIB_IDENTITY": f"files://{self._identity}"}
+        self.server: Server = self._fleet.start(service, *SERVERS[kind], **(ours | variables))
 
         def listening() -> re.Match[str] | None:
             assert self.server.process.poll() is None, self.server.written()
@@ -110,6 +105,10 @@ class Place:
         scheme = "http" if who is None else "https"
         return httpx.Client(base_url=f"{scheme}://127.0.0.1:{self.port}", verify=who or False)
 
+    def announced(self) -> list[str]:
+        """The identities that the instances of `web` have in the default registry."""
+        return [instance.identity for instance in self._fleet.wait_for("web")]
+
     def ask(self, who: ssl.SSLContext | None, **headers: str) -> dict[str, Any]:
         """One request on a connection of its own."""
         with self.client(who) as client:
@@ -117,10 +116,10 @@ class Place:
 
     def accepts(self, who: ssl.SSLContext | None) -> bool:
         try:
-            self.ask(who)
+            with self.client(who) as client:
+                return client.get("/seen").is_success  # not while it has no configuration
         except httpx.TransportError:
             return False
-        return True
 
 
 def answer(client: httpx.Client, **headers: str) -> dict[str, Any]:
@@ -157,6 +156,12 @@ def test_each_caller_is_known_on_its_own_connection(kind: str, place: Place) -> 
             }  # fmt: skip
             assert [view["scheme"] for view in seen.values()] == ["https", "https", "https", "http"]
     assert "Traceback" not in place.server.written()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SERVERS if kind != "flask's own"])
+def test_a_server_that_takes_mtls_is_registered_with_its_identity(kind: str, place: Place) -> None:
+    place.start(kind, "web", MESHLIB_REGISTRY="")
+    assert place.announced() == [US]
 
 
 @pytest.mark.parametrize("kind", SERVERS)

@@ -42,11 +42,11 @@ def server_ssl_context(mesh: Mesh | None = None) -> ssl.SSLContext:
                 "MESHLIB_IDENTITY is 'none', and a server's TLS needs a certificate; expected files:///directory, "
                 "consul or spiffe:///socket"
             )
+        mesh.takes_tls = True  # before anything can register: others are told of it then
         mesh.open()
         reference = weakref.ref(mesh)
         made = ServerContext(identity, lambda: _inbound(reference()))
         made.wait()
-        mesh.takes_tls = True
         _contexts[mesh] = made
         return made
 

@@ -7,3 +7,9 @@ def ssl_context(config, default_factory):  # type: ignore[no-untyped-def]
     import meshlib
 
     return meshlib.server_ssl_context()
+
+
+def post_fork(server, worker):  # type: ignore[no-untyped-def]
+    import meshlib
+
+    meshlib.server_ssl_context()
