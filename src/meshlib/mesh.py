@@ -216,7 +216,7 @@ class Mesh(Running):
         from meshlib.explain import explain
 
         plan = self.ready()
-        name = self.unasked(plan, (urlsplit(url).hostname or "").lower())
+        name = plan.unasked((urlsplit(url).hostname or "").lower())
         if name is not None:
             plan = self.look_up(name)
         return explain(plan, method, url, headers or {}, time.monotonic())

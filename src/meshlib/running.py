@@ -109,10 +109,6 @@ class Running:
             plan = Plan("none", {}, (), {}, allow_any=self._allow_any)
         return plan
 
-    def unasked(self, plan: Plan, host: str) -> str | None:
-        """The service a host may mean that the registry wasn't asked for yet, by its full name; None: there is none."""
-        return self._lookups.unasked(plan, host)
-
     def look_up(self, name: str) -> Plan:
         """The plan in force when the registry has said what it knows of the service `name`, or doesn't say in time."""
         agent = self._started()
@@ -225,7 +221,7 @@ class Running:
                 raise RegistryError(self.settings.registry, problem, "it will expire by itself") from None
 
     def _new_lookups(self) -> Lookups:
-        return Lookups(self.settings.namespace, lambda: self.plan)
+        return Lookups(lambda: self.plan)
 
     def _after_fork(self) -> None:
         """In a child: the agent's thread is gone, its locks may be held, and what is in flight is the parent's."""

@@ -24,6 +24,10 @@ SUSPECT_FOR = 30.0
 """Seconds the last endpoints of a service are kept when it suddenly has none: that is suspect, and costs little."""
 
 
+LAMENT_EVERY = 60.0
+"""Seconds before the same trouble is logged again."""
+
+
 class Trouble(NamedTuple):
     """What is wrong with the configuration.
 
@@ -60,6 +64,7 @@ class Configuration:
         self._seen: Update | None = None
         self._served: dict[str, list[Instance]] = {}
         self._suspects: dict[str, float] = {}
+        self._lamented = "", 0.0
         self.update: Update | None = None
         self.notes: tuple[FieldNote, ...] = ()
         self.trouble: Trouble | None = None
@@ -83,7 +88,7 @@ class Configuration:
         """
         if isinstance(said, RegistryError):
             if self.trouble is None and self.published:
-                log.warning("the registry is away, the last good configuration stays in force: %s", said)
+                self._lament(str(said), now)
             since = self.trouble.since if self.trouble is not None else now
             self.trouble = Trouble(said, since)
             return None
@@ -94,6 +99,13 @@ class Configuration:
         if said.sources != self._sources:
             self._decode(said.sources, now)
         return self._put_in_force(now)
+
+    def _lament(self, error: str, now: float) -> None:
+        """Log an error, unless it is the same as a short while ago: a part that fails comes again with every change."""
+        before, at = self._lamented
+        if error != before or now - at > LAMENT_EVERY:
+            log.warning("the registry is in trouble, the last good configuration stays in force: %s", error)
+            self._lamented = error, now
 
     def revisit(self, now: float) -> float | None:
         """Let go of suspect endpoints whose time is over; answers as `take` does."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 
 from meshlib.plan.plan import Plan
-from meshlib.resources.names import service_name
 
 __all__ = ["LOOKUP_WAIT", "Lookups"]
 
@@ -24,6 +23,9 @@ ROUTES_WAIT = 0.5
 LOOK_EVERY = 0.1
 """Seconds between two looks at whether the registry is in trouble, which isn't announced here."""
 
+TROUBLE_WAIT = 0.5
+"""Seconds that are waited even while something is wrong with the registry: it need not be wrong with this service."""
+
 VAIN_FOR = 5.0
 """Seconds a lookup that brought nothing in time isn't waited for again, so that calls don't queue up behind it."""
 
@@ -34,30 +36,21 @@ class Lookups:
     """Waits for a plan that speaks of a host.
 
     Args:
-        namespace: of the callers: which short names mean what.
         plan: gives the plan in force.
     """
 
-    def __init__(self, namespace: str, plan: Callable[[], Plan | None]) -> None:
-        self._namespace = namespace
+    def __init__(self, plan: Callable[[], Plan | None]) -> None:
         self._plan = plan
         self._changed = threading.Condition()
         self._vain: dict[str, float] = {}
-
-    def unasked(self, plan: Plan, host: str) -> str | None:
-        """The full name of the service a URL's host may mean, and that the registry wasn't asked for; else None."""
-        if plan.asked is None:
-            return None
-        name = service_name(host, self._namespace)
-        return None if name is None or name in plan.asked else name
 
     def wait(self, name: str, ask: Callable[[Iterable[str]], object], given_up: Callable[[], bool]) -> None:
         """Ask for the service `name`, and wait for a plan that speaks of it and of what its routes lead to.
 
         Args:
-            name: full, as `unasked` gives it.
+            name: full, as `Plan.unasked` gives it.
             ask: has the registry watch more services.
-            given_up: whether waiting is in vain: the registry is away.
+            given_up: whether waiting may be in vain: something is wrong with the registry.
         """
         if self._vain.get(name, 0.0) > time.monotonic():
             return
@@ -79,7 +72,7 @@ class Lookups:
         until = time.monotonic() + seconds
         while (plan := self._plan()) is not None and not holds(plan):
             left = until - time.monotonic()
-            if left <= 0 or given_up():
+            if left <= 0 or (given_up() and seconds - left >= TROUBLE_WAIT):
                 return False
             self._changed.wait(min(left, LOOK_EVERY))
         return True

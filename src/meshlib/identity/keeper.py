@@ -119,7 +119,8 @@ class Identity:
         if isinstance(said, IdentityError):
             # Once for each trouble: what is away fails in many words, one after the other.
             level = logging.WARNING if self.error is None else logging.DEBUG
-            log.log(level, "%s; %s", said, "the identity before stays in force" if self.material else "there is none yet")
+            meanwhile = "there is none yet" if self.material is None else "the identity before stays in force"
+            log.log(level, "%s; %s", said, meanwhile)
             self.error_since = self.error_since or time.monotonic()
             self.error = said
         elif self.error is not None:

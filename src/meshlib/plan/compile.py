@@ -79,6 +79,7 @@ def compile_plan(
         names,
         wildcards,
         clusters.compiled,
+        namespace=namespace,
         allow_any=allow_any,
         passing=passing,
         asked=snapshot.asked,

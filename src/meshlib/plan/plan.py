@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from meshlib.plan.cluster import Cluster
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.route import VirtualHost
+from meshlib.resources.names import service_name
 
 __all__ = ["DEFAULT_DEADLINE", "Plan"]
 
@@ -23,6 +24,7 @@ class Plan:
         hosts: the virtual host of each name a caller may use, lower case.
         wildcards: (suffix, virtual host) with the longest suffix first, for hosts like `*.example.com`.
         clusters: by name.
+        namespace: of the callers: which short names mean what.
         allow_any: whether hosts the mesh doesn't know pass through.
         asked: the full names of the hosts it speaks of, None: of all there are; see `Registry.want`.
         wanted: hosts that routes lead to and that were not asked for yet.
@@ -30,7 +32,18 @@ class Plan:
         passing: suffixes of hosts that pass through whatever `allow_any` says: wildcards without endpoints.
     """
 
-    __slots__ = ("allow_any", "asked", "clusters", "hosts", "inbound", "passing", "version", "wanted", "wildcards")
+    __slots__ = (
+        "allow_any",
+        "asked",
+        "clusters",
+        "hosts",
+        "inbound",
+        "namespace",
+        "passing",
+        "version",
+        "wanted",
+        "wildcards",
+    )
 
     def __init__(
         self,
@@ -39,6 +52,7 @@ class Plan:
         wildcards: Sequence[tuple[str, VirtualHost]],
         clusters: Mapping[str, Cluster],
         *,
+        namespace: str = "default",
         allow_any: bool = True,
         passing: Sequence[str] = (),
         asked: frozenset[str] | None = None,
@@ -49,6 +63,7 @@ class Plan:
         self.hosts = hosts
         self.wildcards = tuple(wildcards)
         self.clusters = clusters
+        self.namespace = namespace
         self.allow_any = allow_any
         self.passing = tuple(passing)
         self.asked = asked
@@ -65,13 +80,21 @@ class Plan:
         found = self.hosts.get(name)
         if found is None:
             name = name.removesuffix(".")  # the absolute form of the same name
-            wild = (host for suffix, host in self.wildcards if name.endswith(suffix))
-            found = self.hosts.get(name) or next(wild, None)
+            found = self.hosts.get(name)
+            if found is None and self.unasked(name) is None:
+                found = next((host for suffix, host in self.wildcards if name.endswith(suffix)), None)
             if found is None:
                 return None
         if found.ports is not None:
             return found.ports.get(port)
         return found
+
+    def unasked(self, name: str) -> str | None:
+        """The service that a host (lower case, without the port) may be and the registry wasn't asked for, in full."""
+        if self.asked is None:
+            return None
+        service = service_name(name, self.namespace)
+        return None if service is None or service in self.asked else service
 
     def passes(self, name: str) -> bool:
         """Whether calls to a host the mesh doesn't know (lower case, without the port) pass through."""

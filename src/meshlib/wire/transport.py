@@ -56,11 +56,8 @@ class MeshView(Protocol):
     async def aready(self) -> Plan:
         """The same without blocking the event loop."""
 
-    def unasked(self, plan: Plan, host: str) -> str | None:
-        """The service a host may mean that the registry wasn't asked for yet; None: there is none."""
-
     def look_up(self, name: str) -> Plan:
-        """Ask for such a service; the plan in force then."""
+        """Ask the registry for the service of this full name; the plan in force then."""
 
     async def alook_up(self, name: str) -> Plan:
         """The same without blocking the event loop."""
@@ -186,11 +183,6 @@ def _respond(bodies: Any, out: Outgoing, outcome: Outcome) -> Any:
     )
 
 
-def _unasked(mesh: MeshView, plan: Plan, request: Any) -> str | None:
-    """The service a host the plan doesn't know may be, where the registry has to be asked for each."""
-    return None if plan.asked is None else mesh.unasked(plan, request.url.raw_host.decode("ascii"))
-
-
 def _may_pass(client: ModuleType, request: Any, plan: Plan) -> None:
     if not plan.passes(request.url.raw_host.decode("ascii")):
         unknown_host(request.url.host, plan, client, request)
@@ -254,7 +246,7 @@ def _async_class(client: ModuleType) -> type[Any]:
                 raise _foreign(request, client)
             plan = self._mesh.plan or await self._mesh.aready()
             out = outgoing(plan, request, monotonic(), client, AsyncStream)
-            if out is None and (name := _unasked(self._mesh, plan, request)):
+            if out is None and (name := plan.unasked(request.url.raw_host.decode("ascii"))):
                 plan = await self._mesh.alook_up(name)
                 out = outgoing(plan, request, monotonic(), client, AsyncStream)
             if out is None:
@@ -292,7 +284,7 @@ def _sync_class(client: ModuleType) -> type[Any]:
                 raise _foreign(request, client)
             plan = self._mesh.plan or self._mesh.ready()
             out = outgoing(plan, request, monotonic(), client, SyncStream)
-            if out is None and (name := _unasked(self._mesh, plan, request)):
+            if out is None and (name := plan.unasked(request.url.raw_host.decode("ascii"))):
                 plan = self._mesh.look_up(name)
                 out = outgoing(plan, request, monotonic(), client, SyncStream)
             if out is None:

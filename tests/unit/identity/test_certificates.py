@@ -24,9 +24,10 @@ def refusal(issued: Issued, roots: bytes = CA.roots) -> IdentityError:
 
 
 def test_what_fits_is_an_identity() -> None:
-    made = make_material("files:///keys", GOOD.certificates, GOOD.key, CA.roots)
+    issued = CA.issue(WEB)
+    made = make_material("files:///keys", issued.certificates, issued.key, CA.roots)
     assert made.id == SpiffeId("example.org", "/ns/default/sa/web")
-    assert (made.certificates, made.key, made.roots) == (GOOD.certificates, GOOD.key, CA.roots)
+    assert (made.certificates, made.key, made.roots) == (issued.certificates, issued.key, CA.roots)
     assert made.not_after - made.not_before == pytest.approx(3660, abs=1)
     assert made.not_after == pytest.approx(time.time() + 3600, abs=60)
 

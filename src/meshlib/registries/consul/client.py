@@ -11,18 +11,17 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
-from urllib.parse import quote, unquote
+from collections.abc import Mapping, Sequence
 
 import httpx
 import msgspec
-from consul.base import Consul, HTTPClient, Response  # type: ignore[import-untyped]  # it ships no types
 
 from meshlib.errors import RegistryError
 from meshlib.registries.consul.address import ConsulSettings, read_token
+from meshlib.registries.consul.calls import Calls
+from meshlib.registries.consul.refusals import way_out
 
-__all__ = ["Answer", "ConsulClient", "Params", "Refused"]
+__all__ = ["CONNECT_DISABLED", "Answer", "ConsulClient", "Params", "Refused"]
 
 Params = Sequence[tuple[str, str]]
 
@@ -39,6 +38,10 @@ AT_ONCE = 16
 
 _KEEPALIVE = (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 """A network that was cut without a word is noticed after 10 s, and not at the end of a blocking query."""
+
+
+CONNECT_DISABLED = "connect must be enabled"
+"""What Consul says, in lower case, when it has no CA."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -80,7 +83,7 @@ class ConsulClient:
 
     def __init__(self, settings: ConsulSettings) -> None:
         self.settings = settings
-        self.calls = _Calls(self)
+        self.calls = Calls(self)
         self._http: httpx.AsyncClient | None = None
         self._token: tuple[object, str] = (None, "")
         self._few = asyncio.Semaphore(AT_ONCE)
@@ -185,7 +188,7 @@ class ConsulClient:
         if status != 200 and not (status == 404 and missing_ok):
             said = body[:200].decode("utf-8", "replace").strip() or response.reason_phrase
             problem = f"{method} {path} was answered {status}: {said}"
-            refused = Refused(self.url, problem, _way_out(status, said, method, path))
+            refused = Refused(self.url, problem, way_out(status, said, method, path))
             refused.status = status
             raise refused
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -257,49 +260,6 @@ class _Named(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-class _Adapter(HTTPClient):  # type: ignore[misc]  # py-consul's classes have no types here
-    """py-consul's idea of an HTTP client, on ours."""
-
-    def __init__(self, client: ConsulClient) -> None:
-        super().__init__()
-        self._client = client
-
-    def get(self, callback: Any, path: str, params: Any = None, headers: Any = None, raw: bool = False) -> Any:
-        return self._ask("GET", callback, path, params)
-
-    def put(self, callback: Any, path: str, params: Any = None, data: Any = "", headers: Any = None) -> Any:
-        return self._ask("PUT", callback, path, params, data)
-
-    def delete(self, callback: Any, path: str, params: Any = None, data: Any = "", headers: Any = None) -> Any:
-        return self._ask("DELETE", callback, path, params, data)
-
-    def post(self, callback: Any, path: str, params: Any = None, data: Any = "", headers: Any = None) -> Any:
-        return self._ask("POST", callback, path, params, data)
-
-    def close(self) -> Coroutine[Any, Any, None]:
-        return self._client.aclose()
-
-    async def _ask(
-        self, method: str, callback: Callable[[Response], Any], path: str, params: Any, data: str | bytes = ""
-    ) -> Any:
-        body = data.encode() if isinstance(data, str) else data
-        asked = [(name, str(value)) for name, value in params or ()]
-        answer = await self._client.request(method, quote(path, safe="/:"), asked, body)
-        return callback(Response(answer.status, answer.headers, answer.data.decode("utf-8", "replace")))
-
-
-class _Calls(Consul):  # type: ignore[misc]  # as above
-    """py-consul's typed calls. Its own headers are left out: it would let CONSUL_HTTP_TOKEN override our token."""
-
-    def __init__(self, client: ConsulClient) -> None:
-        self._client = client
-        super().__init__(host="127.0.0.1", port=1, scheme="http", verify=True)
-        self.token = None
-
-    def http_connect(self, *args: Any, **kwargs: Any) -> _Adapter:
-        return _Adapter(self._client)
-
-
 def _tls(client: ConsulClient) -> ssl.SSLContext:
     settings = client.settings
     try:
@@ -323,34 +283,3 @@ def _socket_options() -> list[tuple[int, int, int]]:
         with contextlib.suppress(AttributeError):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), seconds))
     return options
-
-
-_RULES = (
-    ("/v1/kv/", 'key_prefix "{0}" {{ policy = "{access}" }}'),
-    ("/v1/txn", 'key_prefix "<prefix>/" {{ policy = "write" }}'),
-    ("/v1/health/service/", 'service "{0}" {{ policy = "read" }} and node_prefix "" {{ policy = "read" }}'),
-    ("/v1/catalog/", 'service_prefix "" {{ policy = "read" }} and node_prefix "" {{ policy = "read" }}'),
-    ("/v1/discovery-chain/", 'service "{0}" {{ policy = "read" }}'),
-    ("/v1/config/", 'service_prefix "" {{ policy = "read" }}'),
-    ("/v1/connect/intentions", 'service "<this service>" {{ policy = "write" }}'),
-    ("/v1/agent/connect/ca/leaf/", 'service "{0}" {{ policy = "write" }}'),
-    ("/v1/agent/service/", 'service "<this service>" {{ policy = "write" }}'),
-    ("/v1/agent/check/", 'service "<this service>" {{ policy = "write" }}'),
-    ("/v1/agent/connect/authorize", 'service "<this service>" {{ policy = "write" }}'),
-    ("/v1/agent/", 'agent_prefix "" {{ policy = "read" }}'),
-)
-
-
-def _way_out(status: int, said: str, method: str, path: str) -> str:
-    if status in {401, 403} and "not found" in said.lower():
-        return "Consul doesn't know this ACL token; see CONSUL_HTTP_TOKEN and token_file"
-    if status in {401, 403} or "permission denied" in said.lower():
-        access = "read" if method == "GET" else "write"
-        for start, rule in _RULES:
-            if path.startswith(start):
-                name = unquote(path.removeprefix(start))
-                return "the ACL token needs " + rule.format(name, access=access)
-        return "the ACL token needs more rights"
-    if "no cluster leader" in said.lower():
-        return "Consul's servers have no leader just now"
-    return "see the agent's log" if status >= 500 else "is that Consul?"

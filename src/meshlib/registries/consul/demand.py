@@ -8,115 +8,36 @@ worked out anew whenever an answer changes, and the number of blocking queries i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
+from typing import NamedTuple
 
 import msgspec
 
 from meshlib.errors import SettingsError
 from meshlib.registries.base import Instance, Update, make_update
-from meshlib.registries.consul import chain, intentions
-from meshlib.registries.consul.documents import Documents, documents_of
-from meshlib.registries.consul.entries import Found, Health, health_of, native_path
-from meshlib.resources import Source
+from meshlib.registries.consul import chain
+from meshlib.registries.consul.documents import Documents
+from meshlib.registries.consul.entries import Found, Health
+from meshlib.registries.consul.questions import (
+    CONFIG_KINDS,
+    CONNECT_OFF,
+    INTENTIONS,
+    ROOTS,
+    SERVICES,
+    Chained,
+    Known,
+    Question,
+)
 from meshlib.resources.intentions import Intentions
 
-__all__ = ["CONNECT_OFF", "MAX_SERVICES", "Known", "Question", "Scope", "demanded", "snapshot_of", "unanswered"]
+__all__ = ["MAX_SERVICES", "Scope", "demanded", "snapshot_of", "unanswered"]
 
 MAX_SERVICES = 1000
 """Services watched at once: each has a connection to the agent."""
 
-CONFIG_KINDS = ("service-router", "service-splitter", "service-resolver", "service-defaults", "proxy-defaults")
-
-CONNECT_OFF = "\0off"
-"""The answer to a question about Consul's CA where it has none."""
-
-NOBODY = "meshlib-nobody"
-"""A caller that doesn't exist: what Consul says of it is the default."""
-
 _LOCAL = re.compile(r"([a-z0-9][-a-z0-9]{0,62})\.([a-z0-9][-a-z0-9]{0,62})\.svc\.cluster\.local")
 _ELSEWHERE = re.compile(r"([a-z0-9][-a-z0-9]{0,62})\.service\.([a-z0-9_-]{1,63})\.consul")
-
-Kind = Literal["services", "documents", "config", "health", "chain", "roots", "intentions", "match", "authorize"]
-
-
-class Question(NamedTuple):
-    """One thing to ask Consul.
-
-    Attributes:
-        kind: what about.
-        name: the service's, the prefix's, the config entry's kind.
-        datacenter: asked about, "": the default.
-        filter: an expression that Consul evaluates.
-        passing: only instances whose checks all pass.
-        namespace: of the services that a chain names.
-    """
-
-    kind: Kind
-    name: str = ""
-    datacenter: str = ""
-    filter: str = ""
-    passing: bool = False
-    namespace: str = ""
-
-    @property
-    def followed(self) -> bool:
-        """Whether it is asked by blocking queries, or once for each revision of what it depends on."""
-        return self.kind not in {"chain", "match", "authorize"}
-
-    @property
-    def needs_connect(self) -> bool:
-        """Whether it is about Consul's CA."""
-        return self.kind in {"roots", "intentions", "match", "authorize"}
-
-    @property
-    def path(self) -> str:
-        """What to GET, or for `authorize` to POST to."""
-        name = quote(self.name, safe="/" if self.kind == "documents" else "")
-        return {
-            "services": "/v1/catalog/services",
-            "documents": f"/v1/kv/{name}/",
-            "config": f"/v1/config/{name}",
-            "health": f"/v1/health/service/{name}",
-            "chain": f"/v1/discovery-chain/{name}",
-            "roots": "/v1/agent/connect/ca/roots",
-            "intentions": "/v1/connect/intentions",
-            "match": "/v1/connect/intentions/match",
-            "authorize": "/v1/agent/connect/authorize",
-        }[self.kind]
-
-    def params(self, datacenter: str, *, stale: bool) -> list[tuple[str, str]]:
-        """The parameters of the request, where `datacenter` is the default, "": the agent's own."""
-        if self.kind in {"roots", "authorize"}:
-            return []
-        asked = [("dc", self.datacenter or datacenter)] if self.datacenter or datacenter else []
-        asked += [("stale", "")] if stale else []
-        asked += [("recurse", "")] if self.kind == "documents" else []
-        asked += [("filter", self.filter)] if self.filter else []
-        asked += [("passing", "1")] if self.passing else []
-        return asked + ([("by", "destination"), ("name", self.name)] if self.kind == "match" else [])
-
-    def body(self, known: Known) -> bytes:
-        """What to POST, b"": it is a GET."""
-        if self.kind != "authorize":
-            return b""
-        domain = known.get(ROOTS, "")
-        uri = f"spiffe://{domain}{native_path(NOBODY, self.datacenter or 'dc1')}"
-        return msgspec.json.encode({"Target": self.name, "ClientCertURI": uri, "ClientCertSerial": "00"})
-
-    def read(self, answer: bytes) -> Any:
-        """What an answer says. Raises ValueError when it isn't one."""
-        return _READERS[self.kind](self, answer)
-
-
-Known = Mapping[Question, Any]
-"""The newest good answer to each question."""
-
-SERVICES = Question("services")
-ROOTS = Question("roots")
-INTENTIONS = Question("intentions")
 
 
 class Scope(NamedTuple):
@@ -137,13 +58,7 @@ class Scope(NamedTuple):
     limit: int = MAX_SERVICES
 
 
-class _Chain(NamedTuple):
-    sources: tuple[Source, ...]
-    targets: tuple[chain.Target, ...]
-    warnings: tuple[str, ...]
-
-
-_DEFAULT = _Chain((), (), ())
+_DEFAULT = Chained((), (), ())
 """What nobody configured."""
 
 
@@ -162,7 +77,7 @@ def demanded(scope: Scope, known: Known) -> dict[Question, str]:
     for _, service, datacenter, namespace in services if revision else ():
         if not datacenter:
             questions[question := Question("chain", service, namespace=namespace)] = revision
-            answer: _Chain | None = known.get(question)
+            answer: Chained | None = known.get(question)
             for target in answer.targets if answer is not None else ():
                 questions |= dict.fromkeys(_of_target(target), "")
     if any(found.native for question in questions if question.kind == "health" for found in _found(known, question)):
@@ -193,7 +108,7 @@ def snapshot_of(scope: Scope, known: Known, warnings: Iterable[str] = ()) -> Upd
     labels: dict[tuple[str, str], dict[tuple[str, str], dict[str, str]]] = {}
     for host, service, datacenter, namespace in services:
         health: Health | None = known.get(Question("health", service, datacenter))
-        chained: _Chain | None = known.get(Question("chain", service, namespace=namespace))
+        chained: Chained | None = known.get(Question("chain", service, namespace=namespace))
         if not configured or datacenter:
             chained = _DEFAULT
         if health is None or chained is None or not _reached(chained, known):
@@ -257,7 +172,7 @@ def _members(target: chain.Target) -> Question:
     return Question("health", target.service, target.datacenter, target.filter, target.only_passing)
 
 
-def _reached(chained: _Chain, known: Known) -> bool:
+def _reached(chained: Chained, known: Known) -> bool:
     """Whether the endpoints of all of a chain's targets are known."""
     return all(question in known for target in chained.targets for question in _of_target(target))
 
@@ -319,47 +234,3 @@ def _announced(found: Found, domain: str, labels: Mapping[str, str] | None, said
     except SettingsError as error:
         said.append(f"{instance.service} at {instance.host}:{instance.port} is passed over: {error}")
         return None
-
-
-def _read_services(question: Question, answer: bytes) -> frozenset[str]:
-    names = msgspec.json.decode(answer, type=dict[str, list[str] | None])
-    # Consul's servers list themselves; they are no service of the mesh.
-    return frozenset(name.lower() for name in names if name != "consul")
-
-
-def _read_list(question: Question, answer: bytes) -> bytes:
-    """The list as it is, b"" when it is empty: only whether and when it changes is of interest."""
-    return answer if msgspec.json.decode(answer, type=list[msgspec.Raw]) else b""
-
-
-def _read_digest(question: Question, answer: bytes) -> str:
-    _read_list(question, answer)
-    return blake2b(answer, digest_size=12).hexdigest()
-
-
-def _read_chain(question: Question, answer: bytes) -> _Chain:
-    namespace = question.namespace
-    return _Chain(
-        chain.documents(answer, namespace), chain.targets(answer, namespace), chain.warnings(answer, namespace)
-    )
-
-
-class _Roots(msgspec.Struct, rename="pascal"):
-    trust_domain: str
-
-
-def _read_roots(question: Question, answer: bytes) -> str:
-    return msgspec.json.decode(answer, type=_Roots).trust_domain.lower()
-
-
-_READERS: dict[str, Callable[[Question, bytes], Any]] = {
-    "services": _read_services,
-    "documents": lambda question, answer: documents_of(answer, question.name),
-    "config": _read_list,
-    "health": lambda question, answer: health_of(answer, question.datacenter),
-    "chain": _read_chain,
-    "roots": _read_roots,
-    "intentions": _read_digest,
-    "match": lambda question, answer: intentions.parse(answer, question.name),
-    "authorize": lambda question, answer: intentions.default_allowed(answer),
-}

@@ -8,13 +8,11 @@ from contextlib import aclosing
 from typing import Any
 
 from meshlib.errors import RegistryError
-from meshlib.registries.consul.client import Answer, ConsulClient
-from meshlib.registries.consul.demand import CONNECT_OFF, Question
+from meshlib.registries.consul.client import CONNECT_DISABLED, Answer, ConsulClient
 from meshlib.registries.consul.query import Pace, follow
+from meshlib.registries.consul.questions import CONNECT_OFF, Question
 
 __all__ = ["Parts"]
-
-_OFF = "connect must be enabled"  # how Consul says that it has no CA
 
 
 class _Part:
@@ -131,7 +129,7 @@ class Parts:
         return await self._client.get(question.path, params, missing_ok=question.kind == "documents")
 
     def _take(self, question: Question, part: _Part, revision: str, item: Any) -> None:
-        if isinstance(item, RegistryError) and question.needs_connect and _OFF in str(item).lower():
+        if isinstance(item, RegistryError) and question.needs_connect and CONNECT_DISABLED in str(item).lower():
             item = CONNECT_OFF
             if part.error is None and self.known.get(question) == CONNECT_OFF:
                 return

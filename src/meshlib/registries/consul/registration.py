@@ -14,7 +14,7 @@ import msgspec
 
 from meshlib.errors import RegistryError
 from meshlib.registries.base import Instance
-from meshlib.registries.consul.client import ConsulClient, Refused
+from meshlib.registries.consul.client import CONNECT_DISABLED, ConsulClient, Refused
 from meshlib.registries.consul.entries import OUTPUT, Found, check_id, definition, health_of, service_id
 
 __all__ = ["Registrations"]
@@ -102,8 +102,13 @@ class Registrations:
         found = _IDENTITY.fullmatch(instance.identity)
         if found is None or found[2] != instance.service:
             return False
-        if not self._trust_domain:
-            answer = await self._client.get("/v1/agent/connect/ca/roots")
+        if self._trust_domain != found[1]:  # not known yet, or the servers were set up anew
+            try:
+                answer = await self._client.get("/v1/agent/connect/ca/roots")
+            except Refused as error:
+                if CONNECT_DISABLED in str(error).lower():
+                    return False
+                raise
             self._trust_domain = trust_domain(self._client, answer.data)
         return found[1] == self._trust_domain
 
