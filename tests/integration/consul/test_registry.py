@@ -441,3 +441,27 @@ async def test_a_network_that_was_cut_and_heals_is_no_loss(consul: ConsulAgent) 
             register(consul, name, 3)
             cut.heal()
             await follower.until(lambda update: ports(update, name) == [1, 2, 3])
+
+
+async def test_servers_that_end_and_come_back_empty_nothing(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(servers=3, clients=1)
+    agent = cluster.clients[0]
+    register(agent, "other")
+    async with following(agent.url, "other") as follower:
+        await follower.registry.apply([entry("kept")])
+        await follower.until(lambda update: ports(update, "other") == [1] and len(update.sources) == 1)
+        whole = len(follower.said)
+        await asyncio.to_thread(cluster.leader().kill)
+        await asyncio.to_thread(cluster.leader)
+        await asyncio.to_thread(register, agent, "other", 2)
+        await follower.until(lambda update: ports(update, "other") == [1, 2])
+        for server in cluster.servers:
+            if server.running:
+                await asyncio.to_thread(server.kill)
+        await follower.until(anything, error=True)
+        await asyncio.to_thread(cluster.start)
+        await asyncio.to_thread(register, agent, "other", 3)
+        await follower.until(lambda update: ports(update, "other") == [1, 2, 3])
+        later = [item for item in follower.said[whole:] if isinstance(item, Update)]
+        assert {len(update.sources) for update in later} == {1}
+        assert all(ports(update, "other")[:1] == [1] for update in later)

@@ -8,17 +8,10 @@ import msgspec
 import pytest
 
 from meshlib.registries.base import Instance, Update
-from meshlib.registries.consul.demand import (
-    CONNECT_OFF,
-    Known,
-    Question,
-    Scope,
-    demanded,
-    snapshot_of,
-    unanswered,
-)
+from meshlib.registries.consul.demand import Scope, demanded, snapshot_of, unanswered
 from meshlib.registries.consul.documents import Documents
 from meshlib.registries.consul.entries import Found, Health
+from meshlib.registries.consul.questions import CONNECT_OFF, Known, Question
 from meshlib.resources.intentions import Intention
 
 REVIEWS = "reviews.default.svc.cluster.local"
