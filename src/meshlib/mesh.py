@@ -107,7 +107,7 @@ class Mesh(Running):
         check_url(settings.identity, name, service=settings.service, registry=settings.registry)
         if registry is None or isinstance(registry, str):
             open_registry(settings.registry)  # a wrong URL is an error now, not at the first call
-            make_registry = functools.partial(open_registry, settings.registry)
+            make_registry = functools.partial(open_registry, settings.registry, settings.service)
         else:
             make_registry = functools.partial(_given, registry)
         no_strategy = retry_wait is None and retry_stop is None

@@ -11,11 +11,16 @@ from meshlib.registries.base import Instance, Lease, Registry, Update
 __all__ = ["Instance", "Lease", "Registry", "Update", "default_url", "open_registry"]
 
 
-def open_registry(url: str) -> Registry:
+def open_registry(url: str, service: str | None = None) -> Registry:
     """The registry at `url`: `sqlite:///path`, `file:///dir-or-file`, `consul://host:port`, or `memory:name`.
 
     Nothing is read or created yet. Paths may begin with `~` and are made absolute. The options of a `consul:` URL are
     those of `meshlib.registries.consul.address`. A `memory:` registry is one within a process.
+
+    Args:
+        url: MESHLIB_REGISTRY.
+        service: the service that this process is, so that a registry which has a say in who may call it tells of that
+            from the first snapshot on, before the service is registered.
 
     Raises:
         SettingsError: the scheme is unknown, the path is missing, or what Consul needs is wrong or not installed.
@@ -34,7 +39,7 @@ def open_registry(url: str) -> Registry:
 
         return FileRegistry(_path(url, rest))
     if colon and scheme == "consul":
-        return _consul(url)
+        return _consul(url, service)
     expected = "sqlite:///path, file:///dir-or-file or consul://host:port"
     raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {url!r}; expected {expected}")
 
@@ -44,7 +49,7 @@ def default_url(state_dir: Path) -> str:
     return f"sqlite://{state_dir / 'registry.db'}"
 
 
-def _consul(url: str) -> Registry:
+def _consul(url: str, service: str | None) -> Registry:
     from meshlib.registries.consul.address import consul_settings
 
     settings = consul_settings(url)
@@ -56,7 +61,7 @@ def _consul(url: str) -> Registry:
             raise
         way_out = "which needs py-consul: pip install 'servicemesh[consul]'"
         raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {settings.url!r}, {way_out}") from error
-    return ConsulRegistry(ConsulClient(settings))
+    return ConsulRegistry(ConsulClient(settings), service=service)
 
 
 def _path(url: str, rest: str) -> Path:
