@@ -465,3 +465,55 @@ async def test_servers_that_end_and_come_back_empty_nothing(start_cluster: Start
         later = [item for item in follower.said[whole:] if isinstance(item, Update)]
         assert {len(update.sources) for update in later} == {1}
         assert all(ports(update, "other")[:1] == [1] for update in later)
+
+
+async def test_a_token_with_the_rules_of_the_how_to_is_enough(start_consul: StartConsul) -> None:
+    agent = start_consul(acl=True)
+    register(agent, "reviews")
+    agent.put("/v1/kv/meshlib/default/ServiceEntry/kept", b"{}")
+    rules = ('service "web" { policy = "write" }', 'service "reviews" { policy = "read" }')
+    rules += ('node_prefix "" { policy = "read" }', 'key_prefix "meshlib/" { policy = "read" }')
+    token = agent.new_token("\n".join(rules))
+    registry = ConsulRegistry(ConsulClient(consul_settings(agent.url, {}, token=token)))
+    await registry.want(["reviews.default.svc.cluster.local"])
+    follower = Follower(registry)
+    task = asyncio.ensure_future(follower.run())
+    try:
+        lease = await registry.register(Instance("web", "127.0.0.1", 8))
+        update = await follower.until(lambda update: update.intentions is not None)
+        assert ports(update, "reviews") == [1]
+        assert len(update.sources) == 1
+        assert update.intentions is not None
+        assert not update.intentions.default_allow  # the ACLs' default is to deny
+        agent.put("/v1/config", {"Kind": "service-defaults", "Name": "reviews", "Protocol": "http"})
+        denied = {"SourceName": "rogue", "DestinationName": "web", "Action": "deny"}
+        assert agent.request("POST", "/v1/connect/intentions", denied).status == 200
+        await follower.until(lambda update: update.intentions and update.intentions.rules, SOON)
+        agent.put("/v1/config", {"Kind": "service-resolver", "Name": "reviews", "ConnectTimeout": "1s"})
+        await follower.until(lambda update: len(update.sources) == 2, SOON)
+        await lease.renew()
+        await lease.withdraw()
+        assert not [item for item in follower.said if isinstance(item, RegistryError)]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await registry.aclose()
+
+
+async def test_a_name_that_stays_without_instances_is_forgotten_unless_it_is_wanted_again(consul: ConsulAgent) -> None:
+    now = 0.0
+    register(consul, "remembered")
+    registry = ConsulRegistry(ConsulClient(consul_settings(consul.url, {})), clock=lambda: now)
+    there, nobody, again, new = (f"{name}.default.svc.cluster.local" for name in ("remembered", "none", "again", "new"))
+    await registry.want([there, nobody, again])
+    follower = Follower(registry)
+    task = asyncio.ensure_future(follower.run())
+    try:
+        await follower.until(lambda update: update.asked == {there, nobody, again})
+        now = 61.0
+        await registry.want([again, new])
+        await follower.until(lambda update: update.asked == {there, again, new}, SOON)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await registry.aclose()
