@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -16,10 +17,11 @@ import pytest
 
 import meshlib
 from tests.support import eventually
+from tests.support.parts import part
 
 COMMAND = [sys.executable, "-W", "error", "-c", "import sys; from meshlib.cli import main; sys.exit(main())", "demo"]
 SOURCE = str(Path(meshlib.__file__).parents[1])
-TIMED = ("in force", "deadline ran out", "left the registry")
+TIMED = ("in force", "deadline ran out", "left the registry", "another leads")
 """Claims of how long something took: on a busy machine they may be false, and the demo then says so."""
 
 
@@ -77,6 +79,29 @@ def test_it_proves_its_claims_and_leaves_nothing_behind(environment: dict[str, s
     assert max(map(len, claims)) < 80
     assert nobody_listens(ports(text))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_consul_it_proves_more_and_leaves_nothing_behind_either(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["CONSUL_BIN"] = str(part("consul"))
+    with demo(environment, "--fast", "--registry", "consul") as process:
+        text, errors = process.communicate(timeout=240)
+    claims = [line for line in text.splitlines() if line.startswith(("✓", "✗"))]
+    assert len(claims) == 22
+    assert [line for line in claims if line.startswith("✗") and not any(words in line for words in TIMED)] == []
+    assert errors == ""
+    assert nobody_listens(ports(text))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_consul_ends_even_when_it_is_killed(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["CONSUL_BIN"] = str(part("consul"))
+    with demo(environment, "--registry", "consul") as process:
+        text = read_until(process, "A canary")
+        agents = [json.loads(file.read_text())["ports"]["http"] for file in tmp_path.glob("*/consul-*.json")]
+        process.kill()
+        process.wait(30)
+    assert len(agents) == 4
+    eventually(lambda: nobody_listens([*agents, *ports(text)]))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshlib.resources import Resource, Source, load
 
-__all__ = ["ROUTE_TIMEOUT", "broken", "rules", "slow", "split", "whole"]
+__all__ = ["ROUTE_TIMEOUT", "broken", "rules", "slow", "split", "strict", "whole"]
 
 ROUTE_TIMEOUT = 0.3
 """Seconds that a page waits for reviews in the phase of deadlines."""
@@ -50,6 +50,14 @@ spec:
 """
 
 
+_STRICT = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default}
+spec: {mtls: {mode: STRICT}}
+"""
+
+
 def rules() -> Resource:
     """The subsets of reviews by version, and when one of its instances is taken out."""
     return load([Source("demo", _RULES.encode())]).resources[0]
@@ -74,6 +82,11 @@ def broken(percent: int) -> Resource:
 def whole() -> Resource:
     """Ratings: without a fault."""
     return _resource(_RATINGS)
+
+
+def strict() -> Resource:
+    """All services: nobody comes in without a certificate."""
+    return load([Source("demo", _STRICT.encode())]).resources[0]
 
 
 def _resource(text: str) -> Resource:

@@ -37,6 +37,7 @@ class Page(NamedTuple):
         waited: seconds the page waited for reviews.
         retries: spent anywhere on the way.
         configuration: version by which reviews were asked.
+        callers: whom the product page and the reviews took their callers for, by certificate.
     """
 
     began: float
@@ -49,6 +50,7 @@ class Page(NamedTuple):
     waited: float = 0.0
     retries: int = 0
     configuration: str = ""
+    callers: tuple[str | None, ...] = ()
 
 
 class Load:
@@ -122,6 +124,7 @@ def _page(began: float, seconds: float, user: str, retries: int, body: dict[str,
         waited=reviews["seconds"],
         retries=retries + details["retries"] + reviews["retries"],
         configuration=reviews["configuration"],
+        callers=(body["caller"], reviews.get("caller")),
     )
 
 

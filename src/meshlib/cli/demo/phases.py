@@ -20,6 +20,7 @@ GONE_WITHIN = 20.0
 renewals of the others, which come every 3.3 s."""
 
 LEADER_WITHIN = 15.0
+PLAIN_WITHIN = 10.0
 
 VICTIM = Member("reviews", "v3", 1)
 
@@ -37,6 +38,41 @@ async def canary(stage: Stage) -> None:
     wrong = sum((page.version == "v2") != (page.user == JASON) for page in pages)
     his = sum(page.user == JASON for page in pages)
     stage.claim("jason gets v2, nobody else does", "always", f"{his} of {his}, {wrong} wrong", not wrong and his > 0)
+
+
+async def know(stage: Stage) -> None:
+    """Callers are known by their certificates, and who has none stays out."""
+    stage.heading(
+        "Who is calling",
+        "Every call is mTLS, with a certificate of Consul's CA on both sides. In mode STRICT nobody comes in without.",
+    )
+    applied = await stage.apply("PeerAuthentication default: STRICT", documents.strict())
+    began = await stage.settled(applied)
+    await stage.watch(3.0, began)
+    pages = [page for page in stage.load.since(began) if not page.missing]
+    known = sum(all(map(_ends_with, page.callers, ("/svc/users", "/svc/productpage"))) for page in pages)
+    stage.claim("pages by callers known", "all", f"{known} of {len(pages)}", 0 < known == len(pages))
+    port = next(one.port for one in await stage.instances() if one.service == "productpage")
+    said = await _in_the_clear(port)
+    stage.claim("a request in the clear", "no answer", f"{len(said)} bytes", not said)
+    stage.claim_no_failure("pages that failed meanwhile", applied)
+
+
+def _ends_with(caller: str | None, end: str) -> bool:
+    return caller is not None and caller.endswith(end)
+
+
+async def _in_the_clear(port: int) -> bytes:
+    """What a server answers to plain HTTP."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nhost: productpage\r\nconnection: close\r\n\r\n")
+        async with asyncio.timeout(PLAIN_WITHIN):
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
 
 
 async def shift(stage: Stage) -> None:
@@ -147,8 +183,7 @@ async def lose_leader(stage: Stage) -> None:
         "kill -9 the Consul server that leads. Calls never wait for the registry; the two that are left choose anew.",
     )
     killed = time.monotonic()
-    name, number = await asyncio.to_thread(stage.place.kill_leader)
-    stage.screen.say(f"   kill -9 {number}, {name}")
+    stage.screen.say(f"   kill -9 {await asyncio.to_thread(stage.place.kill_leader)}")
     await stage.watch(6.0, killed)
     while not (leader := await asyncio.to_thread(stage.place.leader)) and time.monotonic() - killed < LEADER_WITHIN:
         await stage.watch(REFRESH, killed)
@@ -158,5 +193,6 @@ async def lose_leader(stage: Stage) -> None:
 
 def phases(place: Place) -> Sequence[Callable[[Stage], Awaitable[None]]]:
     """What is shown at a place, in order."""
-    more = (lose_leader,) if isinstance(place, ConsulPlace) else ()
-    return (canary, shift, kill, degrade, run_out, recover, *more)
+    if isinstance(place, ConsulPlace):
+        return (canary, know, shift, kill, degrade, run_out, recover, lose_leader)
+    return (canary, shift, kill, degrade, run_out, recover)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,15 @@ START_WITHIN = 30.0
 LOOK_EVERY = 0.1
 SERVERS = 3
 PORTS = ("http", "server", "serf_lan")
+
+
+WITH_US = """
+exec 3<&0
+"$0" "$@" </dev/null & agent=$!
+{ read -r _ <&3; kill -9 $agent 2>/dev/null; } &
+wait $agent
+"""
+"""Runs a program that reads nothing, and kills it when what it was given to read ends: whatever becomes of us."""
 
 
 class Place(Protocol):
@@ -89,14 +98,12 @@ class ConsulPlace:
             raise
         self.url = f"consul://127.0.0.1:{self._ports['agent']['http']}"
 
-    def kill_leader(self) -> tuple[str, int]:
-        """Kill -9 the server that leads; its name and process id."""
+    def kill_leader(self) -> str:
+        """Kill -9 the server that leads; its name."""
         while not (name := self.leader()):
             time.sleep(LOOK_EVERY)
-        process = self._running.pop(name)
-        process.kill()
-        process.wait()
-        return name, process.pid
+        _end([self._running.pop(name)])
+        return name
 
     def leader(self) -> str:
         """The name of the server that leads, "" while there is none alive."""
@@ -108,10 +115,7 @@ class ConsulPlace:
 
     def close(self) -> None:
         """Kill them all: there is nothing to hand over."""
-        for process in self._running.values():
-            process.kill()
-        for process in self._running.values():
-            process.wait()
+        _end(self._running.values())
         self._running.clear()
 
     def _start(self, name: str) -> None:
@@ -135,8 +139,8 @@ class ConsulPlace:
         path.write_text(json.dumps(config))
         with self._log(name).open("wb") as log:
             self._running[name] = subprocess.Popen(  # noqa: S603 - the binary the user named
-                [self._binary, "agent", f"-config-file={path}"],
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", WITH_US, self._binary, "agent", f"-config-file={path}"],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: we end them
@@ -170,6 +174,14 @@ class ConsulPlace:
 
 
 PLACES: dict[str, Callable[[Path, Callable[[str], None]], Place]] = {"sqlite": SQLitePlace, "consul": ConsulPlace}
+
+
+def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    for process in processes:
+        process.wait()
 
 
 def _ports(names: list[str]) -> Iterator[tuple[str, dict[str, int]]]:

@@ -42,7 +42,8 @@ class Service:
             await self._live(receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        body = json.dumps(await self._answer(self._client, headers)).encode()
+        answer = await self._answer(self._client, headers)
+        body = json.dumps(answer | {"caller": scope.get("meshlib.peer")}).encode()
         length = (b"content-length", str(len(body)).encode())
         start = {"type": "http.response.start", "status": 200}
         await send(start | {"headers": [(b"content-type", b"application/json"), length]})
@@ -110,7 +111,13 @@ def main() -> None:
 
     threading.Thread(target=_end_with_parent, name="watchdog", daemon=True).start()
     app: Any = meshlib.ASGIMiddleware(Service(SERVICES[sys.argv[1]]))
-    uvicorn.run(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", timeout_graceful_shutdown=2
+    )
+    config.load()
+    if meshlib.default_mesh().identity is not None:
+        config.ssl = meshlib.server_ssl_context()
+    uvicorn.Server(config).run()
 
 
 def _end_with_parent() -> None:

@@ -196,7 +196,7 @@ async def _play(stage: Stage, url: str) -> None:
         "   meshlib get vs reviews -o yaml > reviews.yaml   # change the weights, then:",
         "   meshlib apply -f reviews.yaml",
         "   meshlib explain http://reviews/ -H 'end-user: jason'",
-        *(f"   curl http://127.0.0.1:{port}/" for port in ports),
+        *(f"   curl http://127.0.0.1:{port}/" for port in ports if stage.place.identity == "none"),
         "",
     ):
         stage.screen.say(line)
