@@ -231,6 +231,26 @@ def test_a_server_that_hangs_up_during_the_handshake(tls_flavour: Flavour, end: 
         tls_flavour.run(server.port, scenario, secured=secured())
 
 
+def test_a_server_that_hangs_up_after_the_handshake_may_have_refused_us(tls_flavour: Flavour) -> None:
+    def script(peer: Peer) -> None:
+        if peer.number == 1:
+            peer.head()
+            peer.send(OK)
+            peer.head()
+        peer.close()
+
+    async def scenario(client: Client) -> None:
+        await client.call()
+        for whose in (False, True):  # on the connection that has carried a request it is no certificate's fault
+            with pytest.raises(WireError) as caught:
+                await client.call(method=b"POST", body=b"order")
+            assert caught.value.failure is Failure.RESET
+            assert ("if it refused our certificate, its log says why" in str(caught.value)) is whose
+
+    with Server(Endpoint(script=script)) as server:
+        tls_flavour.run(server.port, scenario, secured=secured())
+
+
 def test_a_port_where_nobody_listens_is_no_matter_of_tls(tls_flavour: Flavour) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
             WireError: the connection broke, the time ran out, or what came is no HTTP. The connection is closed.
             InvalidRequest: a streamed body doesn't fit its Content-Length.
         """
-        exchange = Exchange(encoded, reused=self.requests > 0)
+        exchange = Exchange(encoded, reused=self.requests > 0, secured=self._link is not None)
         self.requests += 1
         self._parser.expect(exchange)
         self._exchange = exchange

@@ -35,6 +35,7 @@ class Exchange:
         sent: some byte of the request was handed to a socket.
         received: some byte of the response came.
         reused: the connection had carried a request before.
+        secured: the connection is TLS of the mesh's own.
         started: the response head is here: `status`, `reason`, `version`, `headers`.
         complete: the response has ended.
         keep_alive: both sides are willing to go on, once the response is complete.
@@ -46,14 +47,15 @@ class Exchange:
 
     __slots__ = (
         "cause", "chunks", "complete", "failure", "headers", "keep_alive", "method", "problem", "reason", "received",
-        "reused", "sent", "size", "started", "status", "switched", "upgrade", "version", "waiters",
+        "reused", "secured", "sent", "size", "started", "status", "switched", "upgrade", "version", "waiters",
     )  # fmt: skip
 
-    def __init__(self, encoded: Encoded, *, reused: bool) -> None:
+    def __init__(self, encoded: Encoded, *, reused: bool, secured: bool = False) -> None:
         self.method = encoded.request.method
         self.upgrade = encoded.upgrade
         self.keep_alive = not encoded.close
         self.reused = reused
+        self.secured = secured
         self.sent = self.received = self.started = self.complete = self.switched = False
         self.status = 0
         self.reason = b""
@@ -92,9 +94,13 @@ class Exchange:
 
     def error(self, peer: str) -> WireError:
         """The failure as an exception, with its cause."""
+        failure, problem = self.failure or Failure.RESET, self.problem
+        if self.secured and failure is Failure.RESET and not (self.received or self.reused):
+            # In TLS 1.3 a server looks at our certificate when we have done our part of the handshake.
+            problem += "; nothing came since the TLS handshake: if it refused our certificate, its log says why"
         error = WireError(
-            self.failure or Failure.RESET,
-            f"{peer}: {self.problem}",
+            failure,
+            f"{peer}: {problem}",
             sent=self.sent,
             received=self.received,
             reused=self.reused,

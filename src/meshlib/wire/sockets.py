@@ -140,7 +140,7 @@ class SocketConnection:
 
     def begin(self, encoded: Encoded) -> Exchange:
         """Turn to a request; nothing is written yet."""
-        exchange = Exchange(encoded, reused=self.requests > 0)
+        exchange = Exchange(encoded, reused=self.requests > 0, secured=self._link is not None)
         self.requests += 1
         self._parser.expect(exchange)
         self._exchange = exchange
