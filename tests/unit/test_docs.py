@@ -18,20 +18,31 @@ from meshlib.agent.lookups import LOOKUP_WAIT
 from meshlib.call.call import REPLAY_LIMIT
 from meshlib.cli import main
 from meshlib.cli.command import VERBS
+from meshlib.errors import SettingsError
+from meshlib.identity.consul import ASK_AGAIN
+from meshlib.identity.files import LOOK_INTERVAL
 from meshlib.identity.handshakes import HANDSHAKE_WAIT
 from meshlib.identity.incoming import FIRST_WAIT
+from meshlib.identity.lifetime import OVERDUE
+from meshlib.identity.outgoing import KEPT, SPREAD
 from meshlib.identity.sparing import EVERY
 from meshlib.inbound.draining import DRAIN_DELAY
 from meshlib.plan.cluster import HedgePolicy, Limits
+from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import DEFAULT_DEADLINE
 from meshlib.policy.balance import PANIC_THRESHOLD
 from meshlib.policy.retry import BACKOFF_BASE, BACKOFF_CAP, DEFAULT_RETRY, RETRY_AFTER_CAP
 from meshlib.registries.base import DEFAULT_TTL, POLL_INTERVAL
+from meshlib.registries.consul import address, client, query
+from meshlib.registries.consul.address import consul_settings
+from meshlib.registries.consul.demand import MAX_SERVICES
+from meshlib.registries.consul.documents import MAX_OPERATIONS, MAX_VALUE_BYTES
+from meshlib.registries.consul.registry import FORGET_AFTER
 from meshlib.resources import Source, load
 from meshlib.resources.documents import Metadata
 from meshlib.resources.fields import APPROXIMATED
 from meshlib.resources.routes import RETRY_WORDS
-from meshlib.running import OPEN_WAIT
+from meshlib.running import FILES_EVERY, OPEN_WAIT
 from meshlib.settings import Settings, settings_from
 from meshlib.state.breaker import BreakerPolicy
 from meshlib.state.budget import BudgetPolicy
@@ -39,6 +50,7 @@ from meshlib.state.cluster import FRESH, SAMPLES
 from meshlib.state.endpoint import EWMA_DECAY, EWMA_SEED, FAILURE_PENALTY, PENALTY_CAP
 from meshlib.state.outlier import DEFAULT_OUTLIER, OutlierPolicy
 from meshlib.state.store import LINGER
+from meshlib.status import Status
 from tests.support.documents import fields_of, ignored, messages
 from tests.support.fences import DOCS, PAGES, PROJECT, Block, blocks
 
@@ -47,6 +59,17 @@ YAML = [block for page in PAGES for block in blocks(page, "yaml")]
 PYTHON = [block for page in PAGES for block in blocks(page, "python")]
 DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
 OF_SCRIPTS = {"MESHLIB_VENV", "MESHLIB_PYTHON", "MESHLIB_PARTS"}
+MESSAGES = (
+    ("consul.md", "When something is wrong"),
+    ("identity.md", "When something is wrong"),
+    ("mtls.md", "When a call fails"),
+    ("troubleshooting.md", "By the identity's error"),
+)
+OF_OTHERS = (
+    "ACL not found", "No cluster leader", "No path to datacenter", "Permission denied", "Connect must be enabled",
+    "bad certificate", "unable to get local issuer", "certificate has expired", "not yet valid", "certificate purpose",
+    "gRPC error",
+)  # fmt: skip
 
 
 def text(page: Path) -> str:
@@ -206,6 +229,67 @@ def test_the_options_of_a_verb_are_as_the_page_says(verb: str, capsys: pytest.Ca
     assert described == helped - {"--help", "--registry", "--namespace"}
 
 
+def said_by_the_code() -> set[str]:
+    """Give the texts in the code, with "…" for what is put in."""
+    found = set()
+    for source in (PROJECT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(text(source))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+                found.add("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def messages_in_pages() -> Iterator[tuple[str, str]]:
+    for page, heading in MESSAGES:
+        for row in rows(DOCS / "how-to" / page, heading):
+            for message in re.findall(r"`([^`]*[a-z] [^`]*)`", row[0]):
+                yield page, message
+
+
+def test_a_message_that_is_explained_is_one_the_code_has() -> None:
+    """Those of others, Consul's and OpenSSL's, are taken on trust."""
+    said = "\n".join(said_by_the_code())
+    found = [
+        (page, part.strip(" ():,"))
+        for page, message in messages_in_pages()
+        for part in re.split(r"…|[45]\d\d", message)
+    ]
+    ours = [(page, part) for page, part in found if " " in part and not any(one in part for one in OF_OTHERS)]
+    assert len(ours) > 20
+    assert [(page, part) for page, part in ours if part not in said] == []
+
+
+def test_the_options_and_variables_of_consul_are_as_the_page_says() -> None:
+    page = DOCS / "how-to" / "consul.md"
+    described = {name for row in rows(page, "The URL") for name in re.findall(r"`(\w+)`", row[0])}
+    with pytest.raises(SettingsError) as caught:
+        consul_settings("consul://?nonsense=1", {})
+    assert described == set(str(caught.value).partition("known: ")[2].split(", "))
+    variables = {name for row in rows(page, "Variables") for name in re.findall(r"`(CONSUL_\w+)`", row[0])}
+    assert variables == set(re.findall(r'"(CONSUL_[A-Z_]+)"', text(Path(address.__file__))))
+
+
+def test_the_defaults_of_the_options_of_consul_are_as_the_page_says() -> None:
+    described = {row[0].strip("`"): row[2].strip("`") for row in rows(DOCS / "how-to" / "consul.md", "The URL")}
+    settings = consul_settings("consul://", {})
+    assert described["prefix"] == settings.prefix
+    assert described["check"] == settings.check
+    assert described["deregister_after"] == f"{settings.deregister_after / 60:g}m"
+    assert described["verify"] == str(settings.verify).lower()
+    assert described["stale"] == str(settings.stale).lower()
+    assert described["warning_weight"] == str(settings.warning_weight)
+    assert settings.ttl is None
+    assert described["ttl"] == f"{DEFAULT_TTL:g}s"
+
+
+def test_the_fields_of_a_status_are_as_the_page_says() -> None:
+    described = [name for row in rows(REFERENCE / "api.md", "Status") for name in re.findall(r"`(\w+)`", row[0])]
+    assert described == ["ok", *Status._fields]
+
+
 def test_every_verb_is_described() -> None:
     assert set(re.findall(r"^## (\w+)$", text(REFERENCE / "cli.md"), re.MULTILINE)) == set(VERBS)
 
@@ -250,6 +334,21 @@ DEFAULTS = [
     ("first call to a service", f"{LOOKUP_WAIT:g} s"),
     ("look at the registry", f"{POLL_INTERVAL:g} s"),
     ("last endpoints", f"{SUSPECT_FOR:g} s"),
+    ("a query is held back", f"{query.WAIT:g} s at most"),
+    ("a query is asked", f"{query.BURST} times at once, {query.RATE:g} times a second"),
+    ("a failed query", f"after {query.FIRST_RETRY:g} s, doubled each time up to {query.LONGEST_RETRY:g} s"),
+    ("other requests", f"{client.TIMEOUT:g} s; {client.CONNECT_TIMEOUT:g} s for a connection"),
+    ("largest answer", f"{client.MAX_ANSWER_BYTES // 2**20} MiB"),
+    ("services watched", f"{MAX_SERVICES}"),
+    ("a service without instances", f"{FORGET_AFTER:g} s"),
+    ("a critical instance", f"{consul_settings('consul://', {}).deregister_after:g} s"),
+    ("documents in a transaction", f"{MAX_OPERATIONS}, {MAX_VALUE_BYTES // 1024} KiB"),
+    ("files are looked at", f"{LOOK_INTERVAL:g} s"),
+    ("a leaf of Consul's", f"{ASK_AGAIN[0]:g} to {ASK_AGAIN[1]:g} of its life"),
+    ("an identity is called overdue", f"{OVERDUE:g} of its life"),
+    ("connections made with an old", f"between {KEPT:g} and {KEPT + SPREAD:g} of what was left"),
+    ("files of a DestinationRule", f"{FILES_EVERY:g} s"),
+    ("mode of servers", f"{Inbound().mode}"),
     ("a signal reaches", f"{DRAIN_DELAY:g} s"),
     ("first byte, and again", f"{HANDSHAKE_WAIT:g} s"),
     ("the first certificate", f"{FIRST_WAIT:g} s"),
