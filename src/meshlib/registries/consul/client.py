@@ -1,12 +1,14 @@
 """The client of one Consul agent: py-consul's calls on httpx, every answer bounded, every failure a RegistryError.
 
-It belongs to the agent's thread and to the loop it is first used on. httpx is used bare here: proxies and credentials
-of the environment are not for Consul.
+It belongs to the agent's thread and to the loop it is first used on; on another, after a close or in a forked child, it
+begins afresh. httpx's transport is used bare here: proxies and credentials of the environment are not for Consul, and
+httpx's client would write a line to the application's log for each answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import socket
@@ -35,6 +37,8 @@ CONNECT_TIMEOUT = 3.0
 
 AT_ONCE = 16
 """Reads that aren't held back, at once: a thousand services are no reason to fall upon the agent."""
+
+_TIMEOUTS = httpx.Timeout(None, connect=CONNECT_TIMEOUT).as_dict()
 
 _KEEPALIVE = (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 """A network that was cut without a word is noticed after 10 s, and not at the end of a blocking query."""
@@ -84,7 +88,8 @@ class ConsulClient:
     def __init__(self, settings: ConsulSettings) -> None:
         self.settings = settings
         self.calls = Calls(self)
-        self._http: httpx.AsyncClient | None = None
+        self._transport: httpx.AsyncBaseTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._token: tuple[object, str] = (None, "")
         self._few = asyncio.Semaphore(AT_ONCE)
 
@@ -125,6 +130,7 @@ class ConsulClient:
                 TIMEOUT + wait + wait / 16
             )  # Consul adds up to a sixteenth, so that not everybody comes back at once
             return await self.request("GET", path, asked, timeout=timeout, missing_ok=missing_ok)
+        self._settle_here()
         async with self._few:
             return await self.request("GET", path, asked, missing_ok=missing_ok)
 
@@ -152,11 +158,18 @@ class ConsulClient:
     ) -> Answer:
         """Any request, within `timeout` seconds from the first byte sent to the last received. Raises RegistryError."""
         headers = self._headers()
-        http = self._opened()
+        transport = self._opened()
         try:
             async with asyncio.timeout(timeout):
-                request = http.build_request(method, path, params=list(params), content=data or None, headers=headers)
-                response = await http.send(request, stream=True)
+                request = httpx.Request(
+                    method,
+                    self.settings.base + path,
+                    params=list(params),
+                    content=data or None,
+                    headers=headers,
+                    extensions={"timeout": _TIMEOUTS},
+                )
+                response = await transport.handle_async_request(request)
                 try:
                     body = await self._body(method, path, response)
                 finally:
@@ -169,9 +182,9 @@ class ConsulClient:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        transport, self._transport = self._transport, None
+        if transport is not None and self._loop is asyncio.get_running_loop():
+            await transport.aclose()
 
     async def _body(self, method: str, path: str, response: httpx.Response) -> bytes:
         chunks, size = [], 0
@@ -204,7 +217,9 @@ class ConsulClient:
         return self.error(f"can't be reached: {reason}", "is the Consul agent running there?")
 
     def _headers(self) -> dict[str, str]:
-        headers = {"accept-encoding": "identity"}
+        headers = {"accept-encoding": "identity", "user-agent": "meshlib"}
+        if auth := self.settings.auth:
+            headers["authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
         if token := self._current_token():
             headers["x-consul-token"] = token
         return headers
@@ -222,9 +237,16 @@ class ConsulClient:
             raise self.error(f"its token file {path} can't be read: {error}", "see token_file") from error
         return self._token[1]
 
-    def _opened(self) -> httpx.AsyncClient:
+    def _settle_here(self) -> None:
+        """Leave behind what is of another loop: it can't be used on this one, nor closed from here."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._transport, self._few = loop, None, asyncio.Semaphore(AT_ONCE)
+
+    def _opened(self) -> httpx.AsyncBaseTransport:
         """The connections; made late, for a TLS context takes 50 ms to build."""
-        if self._http is None:
+        self._settle_here()
+        if self._transport is None:
             settings = self.settings
             # Each blocking query has a connection of its own, so their number is no limit's business.
             transport = httpx.AsyncHTTPTransport(
@@ -234,15 +256,8 @@ class ConsulClient:
                 uds=settings.socket or None,
                 socket_options=None if settings.socket else _socket_options(),
             )
-            user, _, password = settings.auth.partition(":")
-            self._http = httpx.AsyncClient(
-                transport=_Named(transport, settings.server_name) if settings.server_name else transport,
-                base_url=settings.base,
-                auth=(user, password) if settings.auth else None,
-                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-                trust_env=False,
-            )
-        return self._http
+            self._transport = _Named(transport, settings.server_name) if settings.server_name else transport
+        return self._transport
 
 
 class _Named(httpx.AsyncBaseTransport):
