@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 import anyio
 from anyio.lowlevel import RunVar
 
-from meshlib.plan.cluster import Limits
+from meshlib.plan.cluster import Cluster, Limits
 from meshlib.plan.peers import PeerTls
 from meshlib.plan.plan import Plan
 from meshlib.state.endpoint import EndpointState
@@ -73,7 +73,9 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
         self._tls = tls
         self._mesh = mesh
         self._channels: dict[Key, ChannelT] = {}
-        self._plain: dict[EndpointState, ChannelT] = {}  # a shorter way to those for http, while the plan is the same
+        # A shorter way to those for http, for the cluster it was found for: a call that began under an earlier plan may
+        # secure its endpoint otherwise.
+        self._plain: dict[EndpointState, tuple[Cluster | None, ChannelT]] = {}
         self._plan: Plan | None = None
         self._lock = threading.Lock()
         renew_in_children(self)
@@ -98,9 +100,10 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
 
     def get(self, endpoint: EndpointState, out: Outgoing) -> ChannelT:
         """The channel to an endpoint."""
-        if out.scheme == "http" and (known := self._plain.get(endpoint)) is not None:
-            return known
         cluster = out.call.cluster
+        known = self._plain.get(endpoint)
+        if known is not None and known[0] is cluster and out.scheme == "http":
+            return known[1]
         limits = cluster.limits if cluster is not None else NO_LIMITS
         peer, authority = None, ""
         if out.scheme == "https":
@@ -113,7 +116,7 @@ class ChannelSet(abc.ABC, Generic[ChannelT]):
             if channel is None:
                 channel = self._channels[key] = self._open(endpoint, out, limits, peer)
             if out.scheme == "http":
-                self._plain[endpoint] = channel
+                self._plain[endpoint] = cluster, channel
         return channel
 
     def _open(self, endpoint: EndpointState, out: Outgoing, limits: Limits, peer: PeerTls | None) -> ChannelT:

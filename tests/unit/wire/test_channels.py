@@ -9,6 +9,7 @@ from typing import Any, cast
 import httpx
 
 from meshlib.identity.outgoing import PeerContexts
+from meshlib.state.store import StateStore
 from meshlib.wire.channels import AsyncChannels, ChannelSet, LoopChannels
 from meshlib.wire.tls import Tls
 from meshlib.wire.transport import Options
@@ -84,3 +85,23 @@ def test_a_channel_ends_when_its_endpoint_is_to_be_secured_otherwise() -> None:
     assert (first.closed, second.closed) == (True, False)
     assert channel("").secured is None
     assert second.closed
+
+
+def test_a_call_of_an_earlier_plan_opens_no_plain_way_for_later_ones() -> None:
+    mesh: Any = SimpleNamespace(peers=PeerContexts(None))
+    channels = Channels(Options(), Tls(httpx, verify=False, http2=False, trust_env=False), mesh)
+    store = StateStore()
+
+    def call(identity: str) -> tuple[Any, Any, Any]:
+        plan = compiled(instances=[reviews(1, identity=identity)], identity=True, store=store)
+        [cluster] = plan.clusters.values()
+        [endpoint] = cluster.endpoints
+        return plan, endpoint, SimpleNamespace(scheme="http", call=SimpleNamespace(cluster=cluster))
+
+    _, endpoint, early = call("")
+    plan, same, late = call("spiffe://mesh.test/reviews")
+    assert same is endpoint
+    channels.at(plan)
+    assert channels.get(endpoint, early).secured is None  # its retry, after the plan has changed
+    assert channels.get(endpoint, late).secured is not None
+    assert channels.get(endpoint, early).secured is None
