@@ -131,7 +131,9 @@ def is_right(world: World) -> bool:
     host = plan.host("reviews", 80) if plan is not None else None
     names = [route.name for route in host.routes] if host is not None else []
     entries = world.agent.get("/v1/health/service/reviews?passing")
-    return len(entries) == len(world.fleet.instances) and "reviews[after-the-outage]" in names and world.mesh.status().ok
+    return (
+        len(entries) == len(world.fleet.instances) and "reviews[after-the-outage]" in names and world.mesh.status().ok
+    )
 
 
 def test_a_process_that_starts_while_consul_is_away_serves_with_its_last_good_configuration(
