@@ -11,7 +11,8 @@ from meshlib.registries.base import Instance, Update
 from meshlib.registries.consul.demand import Scope, demanded, snapshot_of, unanswered
 from meshlib.registries.consul.documents import Documents
 from meshlib.registries.consul.entries import Found, Health
-from meshlib.registries.consul.questions import CONNECT_OFF, Known, Question
+from meshlib.registries.consul.questions import CONNECT_OFF, RIGHTS, Known, Question
+from meshlib.registries.consul.rights import Right
 from meshlib.resources.intentions import Intention
 
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -64,7 +65,7 @@ def answered(wanted: Scope, answers: dict[Question, Any]) -> Known:
         "health": health(),
         "roots": "x.consul",
     }
-    empty |= {"intentions": "1", "match": (), "authorize": True}
+    empty |= {"intentions": "1", "match": (), "authorize": True, "rights": None}
     while missing := [question for question in demanded(wanted, known) if question not in known]:
         known.update((question, empty[question.kind]) for question in missing)
     return known
@@ -141,7 +142,7 @@ def test_no_snapshot_is_made_without_what_all_of_it_depends_on() -> None:
     known = answered(wanted, {})
     for question in known:
         less = {other: answer for other, answer in known.items() if other != question}
-        assert bool(unanswered(wanted, less, demanded(wanted, less))) == (question.kind != "health")
+        assert bool(unanswered(wanted, less, demanded(wanted, less))) == (question.kind not in {"health", "rights"})
 
 
 def test_a_service_that_is_not_answered_yet_is_not_in_what_was_asked() -> None:
@@ -198,6 +199,36 @@ def test_who_is_allowed_by_default_is_asked_with_a_caller_of_the_trust_domain_th
     assert body["ClientCertURI"].startswith("spiffe://x.consul/ns/default/dc/")
 
 
+def rights_asked(wanted: Scope, known: Known) -> set[tuple[str, str]]:
+    body = msgspec.json.decode(RIGHTS.body({}, demanded(wanted, known)[RIGHTS]))
+    assert {one["Access"] for one in body} == {"read"}
+    return {(one["Resource"], one["Segment"]) for one in body}
+
+
+def test_the_rights_that_are_asked_about_are_those_that_the_answers_need() -> None:
+    assert rights_asked(scope(), {}) == {("key", "meshlib/")}
+    called = {("key", "meshlib/"), ("node", ""), ("service", "reviews")}
+    assert rights_asked(scope(REVIEWS), {}) == called
+    assert rights_asked(scope(REVIEWS, "reviews.service.dc2.consul"), {}) == called
+    assert rights_asked(scope(everything=True), {}) == {("key", "meshlib/"), ("node", ""), ("service", "")}
+
+
+def test_a_right_that_is_lacking_is_said_as_the_rule_that_gives_it_and_stands_in_nothings_way() -> None:
+    wanted = scope(REVIEWS)
+    answer = b"""[{"Resource": "service", "Segment": "reviews", "Access": "read", "Allow": false},
+        {"Resource": "key", "Segment": "meshlib/", "Access": "read", "Allow": true},
+        {"Resource": "node", "Access": "read", "Allow": false}]"""
+    known = answered(wanted, {RIGHTS: RIGHTS.read(answer)})
+    warnings = snapshot_of(wanted, known).warnings
+    assert 'needs service "reviews" { policy = "read" }' in warnings[0]
+    assert 'needs node_prefix "" { policy = "read" }' in warnings[1]
+    assert len(warnings) == 2
+    assert Right("key", "meshlib/").rule == 'key_prefix "meshlib/" { policy = "read" }'
+    unasked = {question: answer for question, answer in known.items() if question != RIGHTS}
+    assert not unanswered(wanted, unasked, demanded(wanted, unasked))
+    assert snapshot_of(wanted, unasked).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
@@ -212,6 +243,8 @@ def test_who_is_allowed_by_default_is_asked_with_a_caller_of_the_trust_domain_th
         ("match", b"[]"),
         ("authorize", b"{}"),
         ("chain", b"{}"),
+        ("rights", b"null"),
+        ("rights", b"[{}]"),
     ],
 )
 def test_what_is_no_answer_is_refused(kind: Any, data: bytes) -> None:

@@ -23,12 +23,14 @@ from meshlib.registries.consul.questions import (
     CONFIG_KINDS,
     CONNECT_OFF,
     INTENTIONS,
+    RIGHTS,
     ROOTS,
     SERVICES,
     Chained,
     Known,
     Question,
 )
+from meshlib.registries.consul.rights import Right, request
 from meshlib.resources.intentions import Intentions
 
 __all__ = ["MAX_SERVICES", "Scope", "demanded", "snapshot_of", "unanswered"]
@@ -84,18 +86,20 @@ def demanded(scope: Scope, known: Known) -> dict[Question, str]:
         questions[ROOTS] = ""
     if scope.serving is not None:
         questions |= _of_intentions(scope.serving, known)
+    questions[RIGHTS] = request(_rights(scope, questions))
     return questions
 
 
 def unanswered(scope: Scope, known: Known, questions: Iterable[Question]) -> list[Question]:
-    """Those without whose answer no snapshot of `scope` may be made: all but what single services need."""
-    return [question for question in questions if question not in known and question.kind not in {"health", "chain"}]
+    """Those without whose answer no snapshot of `scope` may be made: all but what single services need, and rights."""
+    dispensable = {"health", "chain", "rights"}
+    return [question for question in questions if question not in known and question.kind not in dispensable]
 
 
 def snapshot_of(scope: Scope, known: Known, warnings: Iterable[str] = ()) -> Update:
     """The snapshot that the answers make. Services that aren't answered yet are not in its `asked`."""
     services = _services(scope, known)
-    said = [*warnings]
+    said = [*warnings, *_denied(known)]
     if len(services) > scope.limit:
         said.append(f"{len(services)} services are wanted; only {scope.limit} of them are watched")
         services = services[: scope.limit]
@@ -195,6 +199,23 @@ def _intentions(scope: Scope, known: Known) -> Intentions | None:
         return None
     # None: an intention speaks of any caller, so that the default is never asked for.
     return Intentions(rules, default_allow=known[Question("authorize", service)] is True)
+
+
+def _rights(scope: Scope, questions: Iterable[Question]) -> Iterator[Right]:
+    """What must be readable for these questions to be answered in full; what another datacenter allows is its own."""
+    yield Right("key", f"{scope.prefix}/")
+    services = {question.name for question in questions if question.kind == "health" and not question.datacenter}
+    if scope.everything or services:
+        yield Right("node", "")
+    if scope.everything:
+        yield Right("service", "")
+    else:
+        yield from (Right("service", name) for name in services)
+
+
+def _denied(known: Known) -> Iterator[str]:
+    for right in known.get(RIGHTS) or ():
+        yield f"the ACL token needs {right.rule}: Consul leaves out of its answers what may not be read"
 
 
 def _found(known: Known, question: Question) -> tuple[Found, ...]:

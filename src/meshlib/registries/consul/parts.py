@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from meshlib.errors import RegistryError
-from meshlib.registries.consul.client import CONNECT_DISABLED, Answer, ConsulClient
+from meshlib.registries.consul.client import CONNECT_DISABLED, Answer, ConsulClient, Refused
 from meshlib.registries.consul.query import Pace, follow
-from meshlib.registries.consul.questions import CONNECT_OFF, Question
+from meshlib.registries.consul.questions import CONNECT_OFF, RIGHTS, Question
 
-__all__ = ["Parts"]
+__all__ = ["RIGHTS_EVERY", "Parts"]
+
+RIGHTS_EVERY = 30.0
+"""Seconds after which a token's rights are looked at again: nothing tells when somebody changes a policy."""
+
+FORBIDDEN = 403
+
+_CLOSED: dict[str, Any] = {"match": (), "authorize": False}
+"""What holds of the intentions that a token may not read, if nothing better is known: nobody comes in."""
 
 
 class _Part:
@@ -105,37 +114,59 @@ class Parts:
         while True:
             part.asked.clear()
             revision = part.revision
+            item: Any
             try:
-                answer = await self._asked(question)
-                value = question.read(answer.data)
+                item = question.read((await self._asked(question, revision)).data)
             except RegistryError as error:
-                self._take(question, part, revision, error)
-                await asyncio.sleep(pace.failed())
+                item = error
             except (ValueError, RecursionError) as error:
-                unreadable = self._client.error(f"the answer to GET {question.path} can't be read: {error}")
-                self._take(question, part, revision, unreadable)
+                item = self._client.error(f"the answer to GET {question.path} can't be read: {error}")
+            item = self._take(question, part, revision, item)
+            if isinstance(item, RegistryError):
                 await asyncio.sleep(pace.failed())
             else:
-                self._take(question, part, revision, value)
-                await part.asked.wait()
+                pace = Pace()
+                await _set(part.asked, RIGHTS_EVERY if question == RIGHTS and item is not None else None)
 
-    async def _asked(self, question: Question) -> Answer:
+    async def _asked(self, question: Question, revision: str) -> Answer:
         settings = self._client.settings
         params = question.params(settings.datacenter, stale=settings.stale)
-        if body := question.body(self.known):
+        if body := question.body(self.known, revision):
             return await self._client.post(question.path, params, body)
         if not question.path.startswith("/v1/agent/") and not settings.stale:
             params.append(("consistent", ""))
         return await self._client.get(question.path, params, missing_ok=question.kind == "documents")
 
-    def _take(self, question: Question, part: _Part, revision: str, item: Any) -> None:
-        if isinstance(item, RegistryError) and question.needs_connect and CONNECT_DISABLED in str(item).lower():
-            item = CONNECT_OFF
-            if part.error is None and self.known.get(question) == CONNECT_OFF:
-                return
+    def _take(self, question: Question, part: _Part, revision: str, item: Any) -> Any:
+        """Take in an answer or an error, and return what it means."""
+        if isinstance(item, RegistryError):
+            item = _meaning(question, item)
+        same = not isinstance(item, RegistryError) and question in self.known and self.known[question] == item
+        if same and part.answered == revision and part.error is None:
+            return item
         if isinstance(item, RegistryError):
             part.error = item
+            if isinstance(item, Refused) and item.status == FORBIDDEN and question.kind in _CLOSED:
+                self.known.setdefault(question, _CLOSED[question.kind])
         else:
             part.answered, part.error = revision, None
             self.known[question] = item
         self._changed()
+        return item
+
+
+def _meaning(question: Question, error: RegistryError) -> Any:
+    """The answer that an error is, else the error."""
+    if question.needs_connect and CONNECT_DISABLED in str(error).lower():
+        return CONNECT_OFF
+    if question == RIGHTS:
+        # Refused: there are no ACLs, or nobody who would tell. Whatever else is wrong, other questions tell it, too.
+        return None if isinstance(error, Refused) else ()
+    return error
+
+
+async def _set(event: asyncio.Event, seconds: float | None) -> None:
+    """Wait until the event is set, for so long at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

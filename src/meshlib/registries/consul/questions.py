@@ -12,9 +12,10 @@ import msgspec
 from meshlib.registries.consul import chain, intentions
 from meshlib.registries.consul.documents import documents_of
 from meshlib.registries.consul.entries import health_of, native_path
+from meshlib.registries.consul.rights import lacking
 from meshlib.resources import Source
 
-__all__ = ["CONFIG_KINDS", "CONNECT_OFF", "INTENTIONS", "ROOTS", "SERVICES", "Chained", "Known", "Question"]
+__all__ = ["CONFIG_KINDS", "CONNECT_OFF", "INTENTIONS", "RIGHTS", "ROOTS", "SERVICES", "Chained", "Known", "Question"]
 
 CONFIG_KINDS = ("service-router", "service-splitter", "service-resolver", "service-defaults", "proxy-defaults")
 """The config entries that a discovery chain is compiled of."""
@@ -25,7 +26,9 @@ CONNECT_OFF = "\0off"
 NOBODY = "meshlib-nobody"
 """A caller that doesn't exist: what Consul says of it is the default."""
 
-Kind = Literal["services", "documents", "config", "health", "chain", "roots", "intentions", "match", "authorize"]
+Kind = Literal[
+    "services", "documents", "config", "health", "chain", "roots", "intentions", "match", "authorize", "rights"
+]
 
 
 class Question(NamedTuple):
@@ -50,7 +53,7 @@ class Question(NamedTuple):
     @property
     def followed(self) -> bool:
         """Whether it is asked by blocking queries, or once for each revision of what it depends on."""
-        return self.kind not in {"chain", "match", "authorize"}
+        return self.kind not in {"chain", "match", "authorize", "rights"}
 
     @property
     def needs_connect(self) -> bool:
@@ -59,7 +62,7 @@ class Question(NamedTuple):
 
     @property
     def path(self) -> str:
-        """What to GET, or for `authorize` to POST to."""
+        """What to GET, or to POST to where there is a body."""
         name = quote(self.name, safe="/" if self.kind == "documents" else "")
         return {
             "services": "/v1/catalog/services",
@@ -71,6 +74,7 @@ class Question(NamedTuple):
             "intentions": "/v1/connect/intentions",
             "match": "/v1/connect/intentions/match",
             "authorize": "/v1/agent/connect/authorize",
+            "rights": "/v1/internal/acl/authorize",
         }[self.kind]
 
     def params(self, datacenter: str, *, stale: bool) -> list[tuple[str, str]]:
@@ -78,14 +82,16 @@ class Question(NamedTuple):
         if self.kind in {"roots", "authorize"}:
             return []
         asked = [("dc", self.datacenter or datacenter)] if self.datacenter or datacenter else []
-        asked += [("stale", "")] if stale else []
+        asked += [("stale", "")] if stale and self.kind != "rights" else []
         asked += [("recurse", "")] if self.kind == "documents" else []
         asked += [("filter", self.filter)] if self.filter else []
         asked += [("passing", "1")] if self.passing else []
         return asked + ([("by", "destination"), ("name", self.name)] if self.kind == "match" else [])
 
-    def body(self, known: Known) -> bytes:
-        """What to POST, b"": it is a GET."""
+    def body(self, known: Known, revision: str = "") -> bytes:
+        """What to POST, b"": it is a GET. The revision of `rights` is its own body."""
+        if self.kind == "rights":
+            return revision.encode()
         if self.kind != "authorize":
             return b""
         domain = known.get(ROOTS, "")
@@ -103,6 +109,7 @@ Known = Mapping[Question, Any]
 SERVICES = Question("services")
 ROOTS = Question("roots")
 INTENTIONS = Question("intentions")
+RIGHTS = Question("rights")
 
 
 class Chained(NamedTuple):
@@ -154,4 +161,5 @@ _READERS: dict[str, Callable[[Question, bytes], Any]] = {
     "intentions": _read_digest,
     "match": lambda question, answer: intentions.parse(answer, question.name),
     "authorize": lambda question, answer: intentions.default_allowed(answer),
+    "rights": lambda question, answer: lacking(answer),
 }
