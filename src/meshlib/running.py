@@ -134,7 +134,7 @@ class Running:
                 self._agent = Agent(
                     self._choices.make_registry,
                     publish,
-                    LastGood(settings.state_dir, settings.registry, settings.namespace),
+                    LastGood(settings.state_dir, settings.registry, settings.namespace, settings.service),
                     strict=self._choices.strict,
                     serves=settings.service is not None,
                     chores=chores,

@@ -30,16 +30,19 @@ class _Stored(msgspec.Struct):
 
 
 class LastGood:
-    """One file for each registry and namespace: the SHA-256 of the rest in hex, a line end, JSON.
+    """One file for each registry, namespace and service: the SHA-256 of the rest in hex, a line end, JSON.
+
+    Services share a machine and its state directory, and not what they were told: whom one lets in is for no other.
 
     Args:
         directory: the state directory; it is made, for the user alone, when something is saved.
         registry: the registry's URL.
         namespace: of the mesh.
+        service: of this process, None: a pure client.
     """
 
-    def __init__(self, directory: Path, registry: str, namespace: str) -> None:
-        name = hashlib.sha256(f"{registry} {namespace}".encode()).hexdigest()[:16]
+    def __init__(self, directory: Path, registry: str, namespace: str, service: str | None = None) -> None:
+        name = hashlib.sha256(f"{registry} {namespace} {service or ''}".encode()).hexdigest()[:16]
         self.path = directory / f"last-good-{name}.json"
 
     def save(self, update: Update) -> None:

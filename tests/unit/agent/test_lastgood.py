@@ -9,7 +9,7 @@ import pytest
 
 from meshlib.agent.lastgood import LastGood
 from meshlib.registries.base import Instance, Update, make_update
-from meshlib.resources import Source
+from meshlib.resources import Intentions, Source
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def update() -> Update:
     return make_update([instance], [Source("a.yaml", b"kind: Nothing\xff")])
 
 
-def place(tmp_path: Path, namespace: str = "default") -> LastGood:
-    return LastGood(tmp_path / "state", "sqlite:///mesh.db", namespace)
+def place(tmp_path: Path, namespace: str = "default", service: str | None = "web") -> LastGood:
+    return LastGood(tmp_path / "state", "sqlite:///mesh.db", namespace, service)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path, update: Update) -> None:
@@ -43,6 +43,16 @@ def test_it_is_the_users_own(tmp_path: Path, update: Update) -> None:
 def test_each_registry_and_namespace_has_its_own(tmp_path: Path, update: Update) -> None:
     place(tmp_path).save(update)
     assert place(tmp_path, "shop").load() is None
+
+
+def test_a_service_starts_with_nobody_elses_intentions(tmp_path: Path) -> None:
+    everybody, nobody = Intentions(default_allow=True), Intentions(default_allow=False)
+    place(tmp_path, service="ratings").save(make_update([], [], intentions=nobody))
+    place(tmp_path, service="web").save(make_update([], [], intentions=everybody))
+    place(tmp_path, service=None).save(make_update([], []))
+    kept = place(tmp_path, service="ratings").load()
+    assert kept is not None
+    assert kept.intentions == nobody
 
 
 @pytest.mark.parametrize("position", [0, 63, 64, 70, -1])
