@@ -35,6 +35,7 @@ class Status(NamedTuple):
         identity_left: seconds its certificate is valid yet; None when there is none.
         identity_error: what there is to say against it: that it ends soon, or why no newer one can be had.
         notes: document fields that are approximated or ignored.
+        warnings: what the registry passed over, or isn't allowed to read.
     """
 
     registry: str
@@ -52,6 +53,7 @@ class Status(NamedTuple):
     identity_left: float | None = None
     identity_error: str = ""
     notes: tuple[FieldNote, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -73,6 +75,8 @@ class Status(NamedTuple):
         yield "identity", f"{self.identity}{left}"
         yield "certificates", self.identity_error
         yield "wrong", "" if self.error_age is None else f"for {self.error_age:.1f} s: {self.error}"
+        for warning in self.warnings:
+            yield "warning", warning
         for note in self.notes:
             yield "note", str(note)
 
@@ -100,6 +104,7 @@ def status_of(
         registered=tuple(f"{one.instance.host}:{one.instance.port}" for one in registrations if one.lease is not None),
         registration_error="\n".join(str(one.error) for one in registrations if one.error is not None),
         notes=configuration.notes,
+        warnings=configuration.warnings,
     )
 
 

@@ -50,6 +50,7 @@ class Configuration:
     Attributes:
         update: the last update that went in force without a problem, to be kept on disk.
         notes: fields approximated or ignored, by path.
+        warnings: what the registry passed over or wasn't let see, in words.
         trouble: with the registry, or None.
         invalid: with the documents, or None.
         changed_at: monotonic seconds at which the plan in force was published.
@@ -67,6 +68,7 @@ class Configuration:
         self._lamented = "", 0.0
         self.update: Update | None = None
         self.notes: tuple[FieldNote, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self.trouble: Trouble | None = None
         self.invalid: Trouble | None = None
         self.changed_at: float | None = None
@@ -95,6 +97,10 @@ class Configuration:
         if self.trouble is not None:
             log.info("the registry is back after %.1f s", now - self.trouble.since)
             self.trouble = None
+        for warning in said.warnings:
+            if warning not in self.warnings:
+                log.warning("%s", warning)
+        self.warnings = said.warnings
         self._seen = said
         if said.sources != self._sources:
             self._decode(said.sources, now)

@@ -61,6 +61,16 @@ def test_the_next_update_clears_the_error(mesh: Published) -> None:
     assert mesh.configuration.trouble is None
 
 
+def test_a_warning_is_visible_while_it_holds_and_logged_once(mesh: Published, caplog: pytest.LogCaptureFixture) -> None:
+    for now, ports in ((1.0, [8001]), (2.0, [8001, 8002])):
+        instances = [reviews(port) for port in ports]
+        mesh.configuration.take(make_update(instances, [], ["the token needs a rule"]), now)
+    assert mesh.configuration.warnings == ("the token needs a rule",)
+    assert [record.message for record in caplog.records] == ["the token needs a rule"]
+    mesh.configuration.take(make_update([reviews()], []), 3.0)
+    assert mesh.configuration.warnings == ()
+
+
 def test_bad_documents_leave_the_old_ones_in_force(mesh: Published) -> None:
     mesh.configuration.take(make_update([reviews()], [GOOD]), 1.0)
     mesh.configuration.take(make_update([reviews()], [BAD]), 2.0)
