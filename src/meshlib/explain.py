@@ -133,7 +133,9 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
     method = method.upper()
     virtual = plan.host(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
     if virtual is None:
-        answer = "pass through" if plan.passes(parts.hostname) else "refuse (MESHLIB_OUTBOUND is registry-only)"
+        kept = plan.keeps(parts.hostname, parts.scheme)
+        why = "its DestinationRule asks for TLS" if kept else "MESHLIB_OUTBOUND is registry-only"
+        answer = "pass through" if plan.passes(parts.hostname, parts.scheme) else f"refuse ({why})"
         return Explanation(method, url, plan.version, "", (), answer, (), (_known(plan),))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -67,6 +67,21 @@ def test_under_registry_only_a_host_outside_the_mesh_is_refused(world: World) ->
     assert web.seen == []
 
 
+def test_a_host_that_is_to_be_secured_is_never_called_in_the_clear_past_the_mesh(world: World) -> None:
+    web = world.start(answer())
+    world.apply(
+        "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: outside},"
+        " spec: {host: 127.0.0.1, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}}"
+    )
+
+    async def scenario(client: Caller) -> None:
+        with pytest.raises(UnknownHost, match="its DestinationRule asks for TLS"):
+            await client.get(f"http://{web.address}/")
+
+    world.run(scenario)
+    assert web.seen == []
+
+
 def test_a_redirect_leads_out_of_the_mesh(world: World) -> None:
     web = world.start(answer(b"outside"))
     world.serve("reviews", answer(status="302 Found", Location=f"http://{web.address}/42"))

@@ -102,6 +102,15 @@ class Clusters:
             cluster = self.compiled[name] = self._compile(name, subset, self._group(host, subset, port), port)
         return cluster
 
+    def secured(self) -> dict[str, bool]:
+        """Whether the rule for each host that DestinationRules are written for, in full or a wildcard, asks for TLS."""
+        found: dict[str, bool] = {}
+        for host in self._rules:
+            _, rule = _applicable(self._rules, host, self._namespace, self._namespace) or ("", None)
+            tls = rule.traffic_policy.tls if rule is not None and rule.traffic_policy is not None else None
+            found[host] = tls is not None and tls.mode != "DISABLE"
+        return found
+
     def _port(self, host: str, asked: int | None, port: int) -> int:
         known = self._hosts.get(host)
         if known is None or 0 in known.ports:

@@ -85,6 +85,7 @@ def compile_plan(
         asked=snapshot.asked,
         wanted=frozenset(host for host in clusters.reached if _unasked(host, namespace, snapshot.asked)),
         inbound=inbound_of(snapshot.resources, snapshot.intentions, namespace, service, labels),
+        secured=clusters.secured(),
     )
     store.retain(
         {(name, state.host, state.port) for name, cluster in plan.clusters.items() for state in cluster.endpoints},

@@ -30,6 +30,7 @@ class Plan:
         wanted: hosts that routes lead to and that were not asked for yet.
         inbound: what holds for requests coming in.
         passing: suffixes of hosts that pass through whatever `allow_any` says: wildcards without endpoints.
+        secured: whether the DestinationRule for a host, in full or a wildcard, asks for TLS.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Plan:
         "inbound",
         "namespace",
         "passing",
+        "secured",
         "version",
         "wanted",
         "wildcards",
@@ -58,6 +60,7 @@ class Plan:
         asked: frozenset[str] | None = None,
         wanted: frozenset[str] = frozenset(),
         inbound: Inbound = Inbound(),  # noqa: B008 - an immutable tuple
+        secured: Mapping[str, bool] = {},
     ) -> None:
         self.version = version
         self.hosts = hosts
@@ -69,6 +72,7 @@ class Plan:
         self.asked = asked
         self.wanted = wanted
         self.inbound = inbound
+        self.secured = secured
 
     def host(self, name: str, port: int) -> VirtualHost | None:
         """The virtual host for the host and port of a URL, or None when the mesh doesn't know it.
@@ -96,6 +100,23 @@ class Plan:
         service = service_name(name, self.namespace)
         return None if service is None or service in self.asked else service
 
-    def passes(self, name: str) -> bool:
+    def passes(self, name: str, scheme: str = "https") -> bool:
         """Whether calls to a host the mesh doesn't know (lower case, without the port) pass through."""
+        if self.keeps(name, scheme):
+            return False
         return self.allow_any or name.removesuffix(".").endswith(self.passing)
+
+    def keeps(self, name: str, scheme: str) -> bool:
+        """Whether a host the mesh doesn't know isn't called in the clear, because its DestinationRule asks for TLS.
+
+        That of `*` is for services, and not for all the internet.
+        """
+        if not self.secured or scheme in {"https", "wss"}:
+            return False
+        service = service_name(name, self.namespace)
+        full = service or name.removesuffix(".")
+        names = {full, f"{full}.svc.cluster.local"}  # the latter of `reviews.shop`, should that be a namespace
+        fitting = [rule for rule in self.secured if rule in names or (rule[0] == "*" and full.endswith(rule[1:]))]
+        # An exact name comes before any wildcard, and that before a shorter one.
+        best = max(fitting, key=lambda rule: (rule[0] != "*", len(rule)), default="")
+        return bool(best) and self.secured[best] and (best != "*" or service is not None)

@@ -292,8 +292,11 @@ def raise_failure(outcome: Outcome, found: Outgoing) -> NoReturn:
 
 
 def unknown_host(host: str, plan: Plan, client: ModuleType, request: Any) -> NoReturn:
-    """Raise for a host the mesh doesn't know, under `registry-only`."""
-    message = f"the mesh doesn't know {host!r} and MESHLIB_OUTBOUND is registry-only: register it or add a ServiceEntry"
+    """Raise for a host the mesh doesn't know, under `registry-only` or where it is to be called by TLS only."""
+    why = "MESHLIB_OUTBOUND is registry-only"
+    if plan.keeps(request.url.raw_host.decode("ascii"), request.url.scheme):
+        why = "its DestinationRule asks for TLS, so it isn't called in the clear"
+    message = f"the mesh doesn't know {host!r} and {why}: register it or add a ServiceEntry"
     error = errors.for_client(errors.UnknownHost, client)(message, errors.Evidence(host, version=plan.version))
     error.request = request
     raise error

@@ -184,7 +184,7 @@ def _respond(bodies: Any, out: Outgoing, outcome: Outcome) -> Any:
 
 
 def _may_pass(client: ModuleType, request: Any, plan: Plan) -> None:
-    if not plan.passes(request.url.raw_host.decode("ascii")):
+    if not plan.passes(request.url.raw_host.decode("ascii"), request.url.scheme):
         unknown_host(request.url.host, plan, client, request)
 
 

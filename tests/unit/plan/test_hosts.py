@@ -175,6 +175,45 @@ def test_what_nobody_names_passes_unless_only_the_registry_is_allowed() -> None:
     assert not compiled(allow_any=False).passes("example.org")
 
 
+@pytest.mark.parametrize(
+    ("host", "mode", "name", "scheme", "passes"),
+    [
+        ("reviews", "ISTIO_MUTUAL", "reviews", "http", False),
+        ("reviews", "ISTIO_MUTUAL", "reviews.default.svc.cluster.local.", "http", False),
+        ("reviews", "ISTIO_MUTUAL", "reviews.service.consul", "http", False),
+        ("reviews", "ISTIO_MUTUAL", "reviews", "https", True),
+        ("reviews", "ISTIO_MUTUAL", "ratings", "http", True),
+        ("reviews", "DISABLE", "reviews", "http", True),
+        ("reviews.shop.svc.cluster.local", "SIMPLE", "reviews.shop", "http", False),
+        ("api.example.com", "SIMPLE", "api.example.com", "http", False),
+        ("'*.local'", "ISTIO_MUTUAL", "reviews", "http", False),
+        ("'*.local'", "ISTIO_MUTUAL", "example.org", "http", True),
+        ("'*'", "ISTIO_MUTUAL", "reviews", "http", False),
+        ("'*'", "ISTIO_MUTUAL", "example.org", "http", True),
+    ],
+)
+def test_what_a_rule_wants_secured_never_passes_in_the_clear(
+    host: str, mode: str, name: str, scheme: str, passes: bool
+) -> None:
+    rule = doc("DestinationRule", f"host: {host}\ntrafficPolicy: {{tls: {{mode: {mode}}}}}\n")
+    for asked in (None, []):
+        plan = compiled(rule, asked=asked, identity=True)
+        assert plan.host(name, 80) is None
+        assert plan.passes(name, scheme) is passes
+
+
+def test_the_most_specific_rule_says_whether_a_host_is_to_be_secured() -> None:
+    rules = [
+        doc("DestinationRule", "host: '*.local'\ntrafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n", name="all"),
+        doc("DestinationRule", "host: reviews\ntrafficPolicy: {tls: {mode: DISABLE}}\n", name="one"),
+    ]
+    plan = compiled(*rules)
+    assert plan.passes("reviews", "http")
+    assert not plan.passes("ratings", "http")
+    answer = explain(plan, "GET", "http://ratings/", {}, 0.0).answer
+    assert answer == "refuse (its DestinationRule asks for TLS)"
+
+
 def test_a_dot_at_the_end_makes_no_other_host() -> None:
     plan = compiled(instances=[reviews(1)])
     assert plan.host(f"{HOST}.", 80) is plan.host(HOST, 80)
