@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "meshlib"
 # A room imports only from lower floors, and from itself.
 FLOORS: dict[str, int] = {
     "errors": 0,
+    "waiting": 0,
     "resources": 1,
     "context": 1,
     "state": 1,

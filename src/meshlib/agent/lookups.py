@@ -6,11 +6,11 @@ the answer; every later one finds the service in the plan, or in the plan's `ask
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from meshlib.plan.plan import Plan
+from meshlib.waiting import Changes
 
 __all__ = ["LOOKUP_WAIT", "Lookups"]
 
@@ -31,9 +31,12 @@ VAIN_FOR = 5.0
 
 MOST_VAIN = 1000
 
+Ask = Callable[[Iterable[str]], object]
+_Wait = tuple[Callable[[], bool], float]
+
 
 class Lookups:
-    """Waits for a plan that speaks of a host.
+    """Waits for a plan that speaks of a host. Thread-safe.
 
     Args:
         plan: gives the plan in force.
@@ -41,10 +44,10 @@ class Lookups:
 
     def __init__(self, plan: Callable[[], Plan | None]) -> None:
         self._plan = plan
-        self._changed = threading.Condition()
+        self._changes = Changes()
         self._vain: dict[str, float] = {}
 
-    def wait(self, name: str, ask: Callable[[Iterable[str]], object], given_up: Callable[[], bool]) -> None:
+    def wait(self, name: str, ask: Ask, given_up: Callable[[], bool]) -> None:
         """Ask for the service `name`, and wait for a plan that speaks of it and of what its routes lead to.
 
         Args:
@@ -52,27 +55,42 @@ class Lookups:
             ask: has the registry watch more services.
             given_up: whether waiting may be in vain: something is wrong with the registry.
         """
-        if self._vain.get(name, 0.0) > time.monotonic():
-            return
-        ask([name])
-        with self._changed:
-            if self._until(lambda plan: plan.asked is None or name in plan.asked, LOOKUP_WAIT, given_up):
-                self._until(lambda plan: not plan.wanted, ROUTES_WAIT, given_up)
-                return
-            if len(self._vain) >= MOST_VAIN:
-                self._vain.clear()
-            self._vain[name] = time.monotonic() + VAIN_FOR
+        for holds, seconds in self._waits(name, ask, given_up):
+            self._changes.wait_until(holds, seconds)
+
+    async def sleep(self, name: str, ask: Ask, given_up: Callable[[], bool]) -> None:
+        """`wait` without blocking the event loop."""
+        for holds, seconds in self._waits(name, ask, given_up):
+            await self._changes.sleep_until(holds, seconds)
 
     def published(self) -> None:
         """Another plan is in force."""
-        with self._changed:
-            self._changed.notify_all()
+        self._changes.tell()
 
-    def _until(self, holds: Callable[[Plan], bool], seconds: float, given_up: Callable[[], bool]) -> bool:
-        until = time.monotonic() + seconds
-        while (plan := self._plan()) is not None and not holds(plan):
-            left = until - time.monotonic()
-            if left <= 0 or (given_up() and seconds - left >= TROUBLE_WAIT):
+    def _waits(self, name: str, ask: Ask, given_up: Callable[[], bool]) -> Iterator[_Wait]:
+        """What to wait for, one after the other, and how long at most."""
+        if self._vain.get(name, 0.0) > time.monotonic():
+            return
+        ask([name])
+        spoken = yield from self._until(lambda plan: plan.asked is None or name in plan.asked, LOOKUP_WAIT, given_up)
+        if spoken:
+            yield from self._until(lambda plan: not plan.wanted, ROUTES_WAIT, given_up)
+            return
+        if len(self._vain) >= MOST_VAIN:
+            self._vain.clear()
+        self._vain[name] = time.monotonic() + VAIN_FOR
+
+    def _until(
+        self, holds: Callable[[Plan], bool], seconds: float, given_up: Callable[[], bool]
+    ) -> Generator[_Wait, None, bool]:
+        def done() -> bool:
+            plan = self._plan()
+            return plan is None or holds(plan)
+
+        began = time.monotonic()
+        while not done():
+            waited = time.monotonic() - began
+            if waited >= seconds or (waited >= TROUBLE_WAIT and given_up()):
                 return False
-            self._changed.wait(min(left, LOOK_EVERY))
+            yield done, min(seconds - waited, max(TROUBLE_WAIT - waited, LOOK_EVERY))
         return True
