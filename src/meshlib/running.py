@@ -7,7 +7,7 @@ import functools
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from meshlib.agent.agent import Agent
@@ -25,11 +25,12 @@ from meshlib.policy.strategy import RetryStrategy
 from meshlib.registries.base import Instance, Registry
 from meshlib.settings import Settings
 from meshlib.state.store import StateStore
+from meshlib.waiting import Flag
 
 __all__ = ["OPEN_WAIT", "Choices", "Running"]
 
 OPEN_WAIT = 5.0
-"""Seconds the first call waits for the first configuration, and the first certificate."""
+"""Seconds from its start that a mesh's first calls wait for the first configuration, and the first certificate."""
 
 CLOSE_WAIT = 2.0
 
@@ -88,22 +89,35 @@ class Running:
 
     async def aready(self) -> Plan:
         """`ready` without blocking the event loop."""
-        import anyio.to_thread
-
-        while (plan := await anyio.to_thread.run_sync(self._first_plan, abandon_on_cancel=True)) is None:
+        while (plan := await self._afirst_plan()) is None:
             pass
         return plan
 
     def _first_plan(self) -> Plan | None:
         """The plan in force, once there is one; None: the mesh was closed meanwhile, and may be opened again."""
+        first = self.plan is None  # also in a forked child, which has a plan at once and a certificate of before
         agent = self._started()
+        for flag, seconds in self._first_waits(agent) if first else ():
+            flag.wait(seconds)
+        return self._plan_with(agent)
+
+    async def _afirst_plan(self) -> Plan | None:
+        first = self.plan is None
+        agent = await self._astarted()
+        for flag, seconds in self._first_waits(agent) if first else ():
+            await flag.sleep(seconds)
+        return self._plan_with(agent)
+
+    def _first_waits(self, agent: Agent) -> Iterator[tuple[Flag, float]]:
+        """What the first calls wait for, and how long: all of them to the same moment."""
+        until = agent.began + OPEN_WAIT
+        if self.plan is None:
+            yield agent.published, until - time.monotonic()
+        if self.identity is not None:
+            yield self.identity.settled, until - time.monotonic()
+
+    def _plan_with(self, agent: Agent) -> Plan | None:
         plan = self.plan
-        if plan is None:
-            until = time.monotonic() + OPEN_WAIT
-            agent.published.wait(OPEN_WAIT)
-            if self.identity is not None:
-                self.identity.settled.wait(until - time.monotonic())
-            plan = self.plan
         if plan is None and agent is self._agent:
             # Without any configuration every host is outside the mesh; `status` and the log say why.
             plan = Plan("none", {}, (), {}, allow_any=self._allow_any)
@@ -117,9 +131,18 @@ class Running:
 
     async def alook_up(self, name: str) -> Plan:
         """`look_up` without blocking the event loop."""
-        import anyio.to_thread
+        agent = await self._astarted()
+        await self._lookups.sleep(name, agent.want, lambda: agent.configuration.trouble is not None)
+        return await self.aready()
 
-        return await anyio.to_thread.run_sync(self.look_up, name, abandon_on_cancel=True)
+    async def _astarted(self) -> Agent:
+        agent = self._agent
+        if agent is None:
+            import anyio.to_thread
+
+            # Starting takes a lock that is held while a plan is compiled.
+            agent = await anyio.to_thread.run_sync(self._started, abandon_on_cancel=True)
+        return agent
 
     def _started(self) -> Agent:
         with self._lock:

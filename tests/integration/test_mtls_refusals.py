@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 import ssl
 import time
@@ -16,10 +15,8 @@ from typing import Any
 import pytest
 
 import meshlib
-from meshlib.registries import default_url, open_registry
 from meshlib.registries.base import Instance
-from tests.integration.workers.fleet import loaded
-from tests.integration.workers.realm import Realm, address, ask
+from tests.integration.workers.realm import Realm, address, ask, put_in
 from tests.support import eventually
 from tests.support.authority import SERVER, Authority, Issued, self_signed
 from tests.support.servers import Fleet
@@ -44,21 +41,6 @@ def async_get(mesh: meshlib.Mesh, url: str) -> Any:
             return await client.get(url)
 
     return asyncio.run(run())
-
-
-def put_in(fleet: Fleet, text: str = "", *instances: Instance) -> None:
-    """Have documents and instances in the fleet's registry."""
-
-    async def run() -> None:
-        registry = open_registry(default_url(fleet.state_dir))
-        try:
-            for instance in instances:
-                await registry.register(instance, 600.0)
-            await registry.apply(loaded(text))
-        finally:
-            await registry.aclose()
-
-    asyncio.run(run())
 
 
 @pytest.fixture
@@ -218,8 +200,7 @@ class Servers:
 
     def heard_of(self, mode: str, path: str) -> bool:
         """Whether the application was called with a path."""
-        told = json.loads(ask(self.where[mode], self.trusted, path="ledger").came.partition(b"\r\n\r\n")[2])
-        return f"/{path}" in told["paths"]
+        return f"/{path}" in ask(self.where[mode], self.trusted, path="ledger").body["paths"]
 
     def log(self, mode: str) -> str:
         return self.processes[mode].written()
@@ -429,7 +410,7 @@ def test_a_hello_in_pieces_is_tls_all_the_same(
 
 
 def test_the_preface_of_http2_calls_nothing_on_a_port_for_both(servers: Servers) -> None:
-    paths = ask(servers.where["open"], servers.trusted, path="ledger").came.partition(b"\r\n\r\n")[2]
+    before = ask(servers.where["open"], servers.trusted, path="ledger").body
     assert not servers.plain("open", PLAIN["the preface of HTTP/2"]).startswith(b"HTTP/1.1 200")
     context = servers.realm.caller("front")
     context.set_alpn_protocols(["h2"])
@@ -437,7 +418,7 @@ def test_the_preface_of_http2_calls_nothing_on_a_port_for_both(servers: Servers)
         assert tls.selected_alpn_protocol() is None
         tls.sendall(PLAIN["the preface of HTTP/2"])
         assert not tls.recv(65536).startswith(b"HTTP/1.1 200")
-    assert ask(servers.where["open"], servers.trusted, path="ledger").came.partition(b"\r\n\r\n")[2] == paths
+    assert ask(servers.where["open"], servers.trusted, path="ledger").body == before
 
 
 @pytest.mark.parametrize("mode", MODES)

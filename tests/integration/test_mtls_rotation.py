@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import httpx
 import pytest
 
-import meshlib
 from meshlib.identity.certificates import split
-from meshlib.registries import default_url, open_registry
-from tests.integration.workers.fleet import loaded
-from tests.integration.workers.realm import Answered, Realm, address, ask, shown
-from tests.support import eventually, eventually_async
+from tests.integration.workers.fleet import Worker
+from tests.integration.workers.lanes import Load
+from tests.integration.workers.realm import Answered, Realm, address, ask, put_in, shown
+from tests.support import eventually
 from tests.support.authority import Authority
 from tests.support.servers import Fleet, Server
 
 EVERY = 2.0
 TURNS = 30
 LIFETIME = 10.0  # seconds of a certificate, so that connections age out under the load, too
-RATE = 160.0
 
 STRICT = """
 apiVersion: security.istio.io/v1
@@ -41,103 +35,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     started = Fleet(tmp_path, Path(__file__).parent / "apps")
     yield started
     started.end()
-
-
-def apply(fleet: Fleet, text: str) -> None:
-    async def run() -> None:
-        registry = open_registry(default_url(fleet.state_dir))
-        try:
-            await registry.apply(loaded(text))
-        finally:
-            await registry.aclose()
-
-    asyncio.run(run())
-
-
-class Record(NamedTuple):
-    """One call; times are monotonic seconds."""
-
-    began: float
-    ended: float
-    connection: str
-    peer: str | None
-    attempts: int
-    error: str
-
-
-class Load:
-    """Calls by lanes of async and sync code; every fourth lane opens a connection for each call.
-
-    Attributes:
-        records: of the calls that have ended.
-    """
-
-    def __init__(self, mesh: meshlib.Mesh, rate: float = RATE, url: str = "http://reviews/") -> None:
-        self.records: list[Record] = []
-        self._mesh = mesh
-        self._url = url
-        self._pause = 12 / rate
-        self._ended = threading.Event()
-
-    @contextlib.asynccontextmanager
-    async def on(self) -> AsyncIterator[None]:
-        """Go on inside the block; at its end every call has ended."""
-        with meshlib.Client(mesh=self._mesh) as client:
-            async with meshlib.AsyncClient(mesh=self._mesh) as asynchronous, asyncio.TaskGroup() as group:
-                for lane in range(8):
-                    group.create_task(self._lane(asynchronous, lane))
-                threads = [group.create_task(asyncio.to_thread(self._sync_lane, client, lane)) for lane in range(4)]
-                try:
-                    yield
-                finally:
-                    self._ended.set()
-                    await asyncio.wait(threads)
-
-    async def _lane(self, client: meshlib.AsyncClient, lane: int) -> None:
-        due = time.monotonic()
-        while not self._ended.is_set():
-            began = time.monotonic()
-            try:
-                self._note(began, await client.get(self._url, headers=_headers(lane)))
-            except httpx.HTTPError as error:
-                self._failed(began, error)
-            due = max(due + self._pause, time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
-
-    def _sync_lane(self, client: meshlib.Client, lane: int) -> None:
-        due = time.monotonic()
-        while not self._ended.wait(due - time.monotonic()):
-            began = time.monotonic()
-            try:
-                self._note(began, client.get(self._url, headers=_headers(lane)))
-            except httpx.HTTPError as error:
-                self._failed(began, error)
-            due = max(due + self._pause, time.monotonic())
-
-    def _note(self, began: float, response: httpx.Response) -> None:
-        ended = time.monotonic()
-        attempts = len(response.extensions["meshlib"].evidence(ended).attempts)
-        if response.status_code != 200:
-            self.records.append(Record(began, ended, "", None, attempts, f"{response.status_code} {response.text}"))
-            return
-        told = response.json()
-        self.records.append(Record(began, ended, told["connection"], told["peer"], attempts, ""))
-
-    def _failed(self, began: float, error: httpx.HTTPError) -> None:
-        self.records.append(Record(began, time.monotonic(), "", None, 0, repr(error)))
-
-    @property
-    def errors(self) -> list[str]:
-        return [record.error for record in self.records if record.error]
-
-    async def further(self, calls: int) -> None:
-        """Go on until that many calls from now on have ended."""
-        target = len(self.records) + calls
-        await eventually_async(lambda: len(self.records) >= target, 60.0)
-
-
-def _headers(lane: int) -> dict[str, str]:
-    return {"connection": "close"} if lane % 4 == 0 else {}
 
 
 class Place:
@@ -243,7 +140,7 @@ async def minute(story: Story, load: Load) -> float:
 
 
 def test_a_minute_of_rotations_with_two_changes_of_the_root_fails_no_call(fleet: Fleet, tmp_path: Path) -> None:
-    apply(fleet, STRICT)
+    put_in(fleet, STRICT)
     place = Place(Realm(tmp_path / "realm", LIFETIME), fleet)
     story, load = Story(place), Load(place.mesh)
     with place.mesh:
@@ -265,3 +162,87 @@ def test_a_minute_of_rotations_with_two_changes_of_the_root_fails_no_call(fleet:
         assert not before & after, "a connection from before the withdrawal was used on"
     for server in place.servers.values():
         assert "Traceback" not in server.written()
+
+
+GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", "--config", "mtls_gunicorn.py")
+FORKING = {
+    "gunicorn": ("mtls_forked:application",),
+    "gunicorn with threads": ("--threads", "4", "mtls_forked:application"),
+    "gunicorn with asgi": ("--worker-class", "asgi", "mtls_forked:app"),
+}
+
+
+class Workers:
+    """A server of two processes, forked from one that had opened the mesh already, and its caller."""
+
+    def __init__(self, kind: str, realm: Realm, fleet: Fleet) -> None:
+        self.realm = realm
+        self.reviews = realm.serve(fleet, "reviews")
+        self.reviews_at = address(self.reviews)
+        fleet.wait_for("reviews")
+        self.server = realm.serve(fleet, "front", *GUNICORN, "--preload", "--workers", "2", *FORKING[kind])
+        self.at = address(self.server)
+        self.instance = fleet.wait_for("front")[0]
+        self.caller = realm.caller("somebody")
+
+    def turn(self) -> None:
+        """New certificates for both services; returns when each of the processes shows its own."""
+        reviews, front = (split(self.realm.lay_down(name).certificates)[0] for name in ("reviews", "front"))
+        eventually(lambda: shown(self.reviews_at) == reviews, 20.0)
+        new: set[int] = set()
+
+        def every_worker_shows_it() -> bool:
+            answered = ask(self.at, self.caller)
+            if answered.shown == front:
+                new.add(answered.body["pid"])
+            return len(new) == 2
+
+        eventually(every_worker_shows_it, 20.0)
+
+
+@pytest.mark.parametrize("kind", FORKING)
+def test_workers_forked_from_a_process_with_an_open_mesh_turn_with_it(kind: str, fleet: Fleet, tmp_path: Path) -> None:
+    realm = Realm(tmp_path / "realm")
+    put_in(fleet, STRICT)
+    workers = Workers(kind, realm, fleet)
+    assert workers.instance.identity == Realm.id("front")
+    first, second = realm.issuer, Authority("second")
+    of_old = workers.caller
+    of_old.load_verify_locations(cadata=second.roots.decode())
+    realm.roots = (first, second)
+    workers.turn()
+    realm.issuer = second
+    workers.caller = realm.caller("somebody")
+    workers.caller.load_verify_locations(cadata=first.roots.decode())
+    workers.turn()
+    realm.roots = (second,)
+    workers.turn()
+    assert [ask(workers.at, of_old).came for _ in range(8)] == [b""] * 8
+    told = [ask(workers.at, workers.caller).body for _ in range(8)]
+    assert {one["peer"] for one in told} == {Realm.id("somebody")}
+    # `reviews` trusts the new root alone: what a worker shows on its way out has turned, too.
+    assert [one["known_as"] for one in told] == [[Realm.id("front")] * 2] * 8
+    assert "Traceback" not in workers.server.written()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_child_that_makes_its_first_call_long_after_the_fork_has_the_newest_certificate(
+    kind: str, fleet: Fleet, tmp_path: Path
+) -> None:
+    realm = Realm(tmp_path / "realm")
+    put_in(fleet, STRICT)
+    at = address(realm.serve(fleet, "reviews"))
+    fleet.wait_for("reviews")
+    realm.lay_down("web")
+    program = Worker("late_child", kind, MESHLIB_STATE_DIR=str(fleet.state_dir), MESHLIB_IDENTITY=realm.url("web"))
+    try:
+        assert program.line() == "forked"
+        realm.issuer = Authority("second")
+        realm.roots = (realm.issuer,)
+        realm.lay_down("web")
+        issued = split(realm.lay_down("reviews").certificates)[0]
+        eventually(lambda: shown(at) == issued, 20.0)
+        program.say("go")
+        assert program.line() == f"{Realm.id('web')} 1"
+    finally:
+        program.end()

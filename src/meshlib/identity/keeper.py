@@ -12,6 +12,7 @@ from collections.abc import Callable
 from meshlib.errors import IdentityError
 from meshlib.identity.lifetime import complaint
 from meshlib.identity.material import IdentitySource, Material
+from meshlib.waiting import Flag
 
 __all__ = ["Identity"]
 
@@ -39,7 +40,7 @@ class Identity:
         material: in force now; None before the first is there.
         error: what is wrong with the source, None when nothing is.
         error_since: monotonic seconds since when, None when nothing is.
-        settled: set when the first material is in force, or the source has failed once.
+        settled: set when the first material is in force, or the source has failed once; in a forked child, its own.
     """
 
     def __init__(self, make_source: Callable[[], IdentitySource], url: str) -> None:
@@ -47,7 +48,7 @@ class Identity:
         self.material: Material | None = None
         self.error: IdentityError | None = None
         self.error_since: float | None = None
-        self.settled = threading.Event()
+        self.settled = Flag()
         self._make_source = make_source
         self._lock = threading.Lock()
         self._followers: list[Prepare] = []
@@ -71,8 +72,12 @@ class Identity:
         return "; ".join(filter(None, (age, str(error or ""))))
 
     def after_fork(self) -> None:
-        """In a child: the lock may be held by a thread that is gone. The material and who follows it stay."""
+        """In a child: locks may be held by a thread that is gone. The material and who follows it stay.
+
+        Nobody has renewed it since the fork, however long ago that was: the source has to be looked at anew.
+        """
         self._lock = threading.Lock()
+        self.settled = Flag()
 
     async def run(self) -> None:
         """Follow the source until cancelled: a chore of the agent's."""

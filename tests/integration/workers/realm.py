@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import socket
 import ssl
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import meshlib
 from meshlib.identity.certificates import split
+from meshlib.registries import default_url, open_registry
+from meshlib.registries.base import Instance
+from tests.integration.workers.fleet import loaded
 from tests.support import eventually
 from tests.support.authority import Authority, Issued
 from tests.support.servers import Fleet, Server
 from tests.unit.identity.hands import client_context
 
-__all__ = ["LEDGER", "Answered", "Realm", "address", "any_root", "ask", "shown"]
+__all__ = ["LEDGER", "Answered", "Realm", "address", "any_root", "ask", "put_in", "shown"]
 
 LEDGER = ("mtls_ledger.py",)
 GET = b"GET /%s HTTP/1.1\r\nhost: reviews\r\nconnection: close\r\n\r\n"
@@ -87,6 +92,21 @@ class Realm:
         return client_context(self.issuer, self.issuer.issue(self.id(service)), maximum_version=version)
 
 
+def put_in(fleet: Fleet, text: str = "", *instances: Instance) -> None:
+    """Have documents, and instances that nobody renews, in the fleet's registry."""
+
+    async def run() -> None:
+        registry = open_registry(default_url(fleet.state_dir))
+        try:
+            for instance in instances:
+                await registry.register(instance, 600.0)
+            await registry.apply(loaded(text))
+        finally:
+            await registry.aclose()
+
+    asyncio.run(run())
+
+
 def address(server: Server) -> tuple[str, int]:
     """Where a server listens, once it does."""
 
@@ -110,7 +130,7 @@ def any_root() -> ssl.SSLContext:
 def shown(where: tuple[str, int]) -> bytes:
     """The certificate that a server shows, PEM."""
     with socket.create_connection(where, timeout=10.0) as sock, any_root().wrap_socket(sock) as tls:
-        return split(ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"").encode())[0]
+        return _certificate(tls)
 
 
 class Answered(NamedTuple):
@@ -120,11 +140,17 @@ class Answered(NamedTuple):
         came: all that the server sent, b"" if it hung up.
         session: of the connection.
         reused: whether it resumed one.
+        shown: the certificate of the server, PEM, b"" if there was no handshake.
     """
 
     came: bytes
     session: ssl.SSLSession | None
     reused: bool
+    shown: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.came.partition(b"\r\n\r\n")[2])
 
     @property
     def ok(self) -> bool:
@@ -135,15 +161,19 @@ def ask(
     where: tuple[str, int], context: ssl.SSLContext, session: ssl.SSLSession | None = None, path: str = ""
 ) -> Answered:
     """A request by somebody who is in no mesh."""
-    came, kept, reused = b"", None, False
+    came, kept, reused, certificate = b"", None, False, b""
     with socket.create_connection(where, timeout=10.0) as sock:
         try:
             with context.wrap_socket(sock, session=session) as tls:
-                kept, reused = tls.session, bool(tls.session_reused)
+                kept, reused, certificate = tls.session, bool(tls.session_reused), _certificate(tls)
                 tls.sendall(GET % path.encode())
                 while data := tls.recv(65536):
                     came += data
                     kept = tls.session
         except (ssl.SSLError, ConnectionError):
             pass
-    return Answered(came, kept, reused)
+    return Answered(came, kept, reused, certificate)
+
+
+def _certificate(tls: ssl.SSLSocket) -> bytes:
+    return split(ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"").encode())[0]

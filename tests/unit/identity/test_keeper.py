@@ -203,6 +203,23 @@ def test_while_the_source_is_away_it_is_said_earlier(monkeypatch: pytest.MonkeyP
     follow(test, monkeypatch)
 
 
+def test_a_forked_child_waits_for_news_of_its_own_and_has_the_old_material_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(identity: Identity, source: Scripted) -> None:
+        before, now = material("a"), material("b")
+        source.news.put_nowait(before)
+        await eventually_async(identity.settled.is_set)
+        identity.after_fork()
+        assert identity.material == before
+        assert not identity.settled.is_set()
+        source.news.put_nowait(now)
+        await eventually_async(identity.settled.is_set)
+        assert identity.material == now
+
+    follow(test, monkeypatch)
+
+
 class Clock:
     """Stands in for the module `time`."""
 
