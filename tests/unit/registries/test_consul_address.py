@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from meshlib.errors import SettingsError
 from meshlib.registries import open_registry
-from meshlib.registries.consul.address import consul_settings
+from meshlib.registries.consul.address import consul_settings, read_token
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,30 @@ def test_no_secret_is_in_the_url() -> None:
     settings = consul_settings("consul://here", {"CONSUL_HTTP_TOKEN": "s3cret", "CONSUL_HTTP_AUTH": "me:pass"})
     assert settings.auth == "me:pass"
     assert settings.url == "consul://here:8500"
+    assert (repr(settings), str(settings)) == ("<ConsulSettings consul://here:8500>",) * 2
+
+
+@pytest.mark.parametrize("token", ["s3cret\nmore", "s3cret more", "s3crét", "s3cret\x00", "s3cret" * 1000])
+def test_what_is_no_token_is_refused_without_a_word_of_it(token: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(token, encoding="utf-8")
+    with pytest.raises(ValueError, match="printable characters") as read:
+        read_token(str(file))
+    with pytest.raises(SettingsError, match="CONSUL_HTTP_TOKEN") as set_:
+        consul_settings("consul://", {"CONSUL_HTTP_TOKEN": token})
+    with pytest.raises(SettingsError) as given:
+        consul_settings("consul://", {}, token=token)
+    shown = [str(caught.value) + repr(caught.value.__cause__) for caught in (read, set_, given)]
+    assert not any("s3cr" in text for text in shown)
+
+
+def test_a_token_file_that_is_being_written_is_no_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("\n")
+    with pytest.raises(ValueError, match="it is empty"):
+        read_token(str(file))
+    file.write_text("s3cret\n")
+    assert read_token(str(file)) == "s3cret"
 
 
 def test_tls_is_set_by_consuls_variables_and_by_options() -> None:
@@ -93,6 +119,9 @@ def test_options_say_what_is_watched_and_how_services_are_registered() -> None:
     ("url", "variables", "named"),
     [
         ("consul://?token=s3cret", {}, "token_file"),
+        ("consul://?Token=s3cret", {}, "token_file"),
+        ("consul://?http_token=s3cret", {}, "token_file"),
+        ("consul://?password=s3cret", {}, "token_file"),
         ("consul://?tll=1s", {}, "'tll'"),
         ("consul://?ttl=10", {}, "ttl='10'"),
         ("consul://?ttl=1s&ttl=2s", {}, "'ttl' twice"),

@@ -20,6 +20,7 @@ DEFAULT_PORT = 8500
 _NAME = re.compile(r"[a-z0-9_-]{1,63}")
 _PREFIX = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+_TOKEN = re.compile(r"[!-~]{1,4096}")
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -73,6 +74,9 @@ class ConsulSettings(NamedTuple):
     stale: bool = False
     warning_weight: int = 1
 
+    def __repr__(self) -> str:
+        return f"<ConsulSettings {self.url}>"  # and neither token nor password
+
 
 class _Where(NamedTuple):
     scheme: str
@@ -107,6 +111,8 @@ def consul_settings(url: str, environ: Mapping[str, str] = os.environ, *, token:
     token_file = text("token_file", "CONSUL_HTTP_TOKEN_FILE") if token is None else ""
     if token is None and not token_file:
         token = environ.get("CONSUL_HTTP_TOKEN", "").strip()
+    if token and not _TOKEN.fullmatch(token):
+        raise SettingsError(f"the ACL token for Consul (CONSUL_HTTP_TOKEN) is none: {_PRINTABLE}")
     auth = environ.get("CONSUL_HTTP_AUTH", "")
     cert_file, key_file = text("cert_file", "CONSUL_CLIENT_CERT"), text("key_file", "CONSUL_CLIENT_KEY")
     if key_file and not cert_file:
@@ -136,6 +142,10 @@ def consul_settings(url: str, environ: Mapping[str, str] = os.environ, *, token:
     )
 
 
+_PRINTABLE = "expected up to 4096 printable characters of ASCII without a space or a line's end between them"
+
+_SECRET = re.compile("token|password|secret", re.IGNORECASE)
+
 _OPTIONS = {
     "ca_file", "ca_path", "cert_file", "check", "dc", "deregister_after", "key_file", "prefix", "scheme", "server_name",
     "stale", "tags", "token_file", "ttl", "verify", "warning_weight", "watch",
@@ -146,9 +156,10 @@ def _options(url: str) -> dict[str, str]:
     query = url.partition("?")[2]
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=64) if query else ():
-        if name == "token":
+        if name != "token_file" and _SECRET.search(name):
             raise SettingsError(
-                "the registry's URL has a token, and URLs are shown in logs; set CONSUL_HTTP_TOKEN or token_file"
+                f"the registry's URL has the option {name[:20]!r}, and URLs are shown in logs;"
+                " set CONSUL_HTTP_TOKEN or token_file"
             )
         if name not in _OPTIONS:
             raise SettingsError(
@@ -291,9 +302,13 @@ def _weight(text: str) -> int:
 
 
 def read_token(path: str) -> str:
-    """The token in a file. Raises OSError, ValueError."""
+    """The token in a file. Raises OSError, ValueError.
+
+    What is no token is said without it. Neither is an empty file one, as it is for a moment when it is written anew: to
+    ask as nobody would bring answers from which Consul has left everything out.
+    """
     with Path(path).open("rb") as file:
-        text = file.read(4097)
-    if len(text) > 4096:
-        raise ValueError("more than 4096 bytes")
-    return text.decode("ascii").strip()
+        text = file.read(4200).decode("ascii", "replace").strip()
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("it is empty" if not text else _PRINTABLE)
+    return text
