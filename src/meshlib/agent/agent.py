@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from meshlib.agent.thread import LoopThread
 from meshlib.errors import RegistryError
 from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance, Registry, Update
+from meshlib.waiting import Flag
 
 __all__ = ["Agent"]
 
@@ -53,7 +53,8 @@ class Agent:
         chores: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.configuration = Configuration(publish, strict=strict)
-        self.published = threading.Event()
+        self.published = Flag()
+        self.began = time.monotonic()
         self.from_disk = False
         self._make_registry = registry
         self._registry: Registry | None = None
@@ -175,7 +176,8 @@ class Agent:
             else:
                 await self._registry.want(hosts)
 
-        self._thread.submit(ask())
+        with contextlib.suppress(RuntimeError):  # it was closed meanwhile: nobody is asked any more
+            self._thread.submit(ask())
 
     @property
     def registrations(self) -> tuple[Registration, ...]:

@@ -33,8 +33,12 @@ class LoopThread:
             self._loop.close()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run `work` on the loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run `work` on the loop. Raises RuntimeError when it has ended."""
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise
 
     @property
     def current(self) -> bool:

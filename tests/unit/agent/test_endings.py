@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from meshlib import Mesh, RegistryError
 from meshlib.plan.plan import Plan
 from meshlib.registries.base import EMPTY, Instance, Lease, Update
 from meshlib.testing.memory import MemoryRegistry
-from tests.support import eventually
+from tests.support import eventually, eventually_async
 
 
 def reviews(port: int = 8001) -> Instance:
@@ -76,7 +77,7 @@ def test_waiting_for_the_first_configuration_can_be_cancelled(tmp_path: Path, ba
         assert mesh.status().source == "none"
         assert mesh._agent is not None
         assert not mesh._agent.published.is_set()
-        mesh._agent.published.set()  # lets the thread that waits go home
+        assert not mesh._agent.published._sleepers
 
     anyio.run(main, backend=backend)
     mesh.close()
@@ -120,4 +121,36 @@ def test_a_mesh_closed_while_a_call_waits_for_it_is_opened_again_for_that_call(t
     mesh.close()
     opening.join(5.0)
     assert [plan.version for plan in plans] == [EMPTY.version]
+    mesh.close()
+
+
+def test_a_call_whose_mesh_is_closed_beside_it_asks_nobody_and_does_not_fail(tmp_path: Path) -> None:
+    mesh = Mesh(MemoryRegistry(), state_dir=tmp_path).open()
+    agent = mesh._agent
+    assert agent is not None
+    mesh.close()
+    agent.want(["reviews.default.svc.cluster.local"])
+
+
+def test_first_calls_wait_to_one_moment_and_not_each_its_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mute(MemoryRegistry):
+        async def watch(self) -> AsyncGenerator[Update | RegistryError, None]:
+            await asyncio.sleep(3600)
+            yield RegistryError(self.url, "mute")
+
+    monkeypatch.setattr("meshlib.running.OPEN_WAIT", 1.0)
+    mesh = Mesh(Mute(), state_dir=tmp_path)
+
+    async def main() -> None:
+        crowd = asyncio.gather(*(mesh.aready() for _ in range(100)))
+        # More than there are threads to wait in.
+        await eventually_async(lambda: mesh._agent is not None and len(mesh._agent.published._sleepers) > 40)
+        assert {plan.version for plan in await crowd} == {"none"}
+        began = time.monotonic()
+        await mesh.aready()
+        assert time.monotonic() - began < 1.0
+
+    asyncio.run(main())
     mesh.close()
