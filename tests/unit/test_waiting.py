@@ -52,7 +52,8 @@ def test_who_waits_for_more_than_has_come_about_goes_on_waiting(backend: str) ->
     async def main() -> bool:
         async with anyio.create_task_group() as group:
             group.start_soon(tell)
-            return await changes.sleep_until(lambda: count[0] == 3, LONG)
+            found = await changes.sleep_until(lambda: count[0] == 3, LONG)
+        return found
 
     async def tell() -> None:
         for _ in range(3):
