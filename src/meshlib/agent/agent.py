@@ -17,6 +17,7 @@ from meshlib.agent.thread import LoopThread
 from meshlib.errors import RegistryError
 from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance, Registry, Update
+from meshlib.resources import Source
 from meshlib.waiting import Flag
 
 __all__ = ["Agent"]
@@ -52,7 +53,7 @@ class Agent:
         serves: bool = False,
         chores: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
-        self.configuration = Configuration(publish, strict=strict)
+        self.configuration = Configuration(publish, strict=strict, recall=self._recall)
         self.published = Flag()
         self.began = time.monotonic()
         self.from_disk = False
@@ -125,6 +126,11 @@ class Agent:
         again = self.configuration.take(update, time.monotonic())
         self.configuration.trouble = trouble
         self._after(again)
+
+    def _recall(self) -> tuple[Source, ...]:
+        """The documents on disk, for a process that starts while those in the registry are no good."""
+        kept = self._last_good.load()
+        return kept.sources if kept is not None else ()
 
     def _after(self, again: float | None) -> None:
         if self._revisit is not None:

@@ -14,7 +14,16 @@ from meshlib.errors import InvalidDocuments, RegistryError
 from meshlib.plan.hosts import host_of
 from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance, Update
-from meshlib.resources import FieldNote, Resource, Source, load, settle
+from meshlib.resources import (
+    DestinationRuleSpec,
+    FieldNote,
+    Loaded,
+    PeerAuthenticationSpec,
+    Resource,
+    Source,
+    load,
+    settle,
+)
 
 __all__ = ["SUSPECT_FOR", "Configuration", "Trouble"]
 
@@ -46,6 +55,7 @@ class Configuration:
     Args:
         publish: compiles a snapshot and puts the plan in force.
         strict: refuse documents with fields that are approximated or ignored.
+        recall: gives the documents that were good when the process ran last.
 
     Attributes:
         update: the last update that went in force without a problem, to be kept on disk.
@@ -56,9 +66,17 @@ class Configuration:
         changed_at: monotonic seconds at which the plan in force was published.
     """
 
-    def __init__(self, publish: Callable[[Snapshot], None], *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        publish: Callable[[Snapshot], None],
+        *,
+        strict: bool = False,
+        recall: Callable[[], tuple[Source, ...]] = tuple,
+    ) -> None:
         self._publish = publish
         self._strict = strict
+        self._recall = recall
+        self._adopted = False
         self._resources: tuple[Resource, ...] = ()
         self._good_sources: tuple[Source, ...] = ()
         self._sources: tuple[Source, ...] | None = None
@@ -123,13 +141,29 @@ class Configuration:
         loaded = load(sources, strict=self._strict)
         if loaded.problems:
             error = InvalidDocuments(loaded.problems)
-            log.error("the documents can't be applied, the old ones stay in force:\n%s", error)
+            others = "the old ones stay in force" if self._adopted else self._make_do(loaded)
+            log.error("the documents can't be applied, %s:\n%s", others, error)
             self.invalid = Trouble(error, self.invalid.since if self.invalid is not None else now)
             return
         self.invalid = None
+        self._adopt(loaded, sources)
+
+    def _adopt(self, loaded: Loaded, sources: tuple[Source, ...]) -> None:
         settled = settle(loaded.resources)
         self._resources, self._good_sources = settled.resources, sources
         self.notes = (*loaded.notes, *settled.notes)
+        self._adopted = True
+
+    def _make_do(self, loaded: Loaded) -> str:
+        """Have something in force although there was nothing before: a slip in one document must not undo STRICT."""
+        sources = self._recall()
+        kept = load(sources, strict=self._strict)
+        if sources and not kept.problems:
+            self._adopt(kept, sources)
+            return "those of the last good configuration are in force"
+        securing = (PeerAuthenticationSpec, DestinationRuleSpec)
+        self._resources = tuple(found for found in loaded.resources if isinstance(found.spec, securing))
+        return "and there were none before; only the good ones about who connects to whom are in force"
 
     def _put_in_force(self, now: float) -> float | None:
         seen = self._seen

@@ -79,6 +79,39 @@ def test_bad_documents_leave_the_old_ones_in_force(mesh: Published) -> None:
     assert "bad.yaml, document 1" in str(mesh.configuration.invalid.error)
 
 
+STRICT = Source(
+    "strict.yaml",
+    b"apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: s}\nspec: {mtls: {mode: STRICT}}\n",
+)
+
+
+def test_at_the_start_bad_documents_give_way_to_those_that_were_good_the_last_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    snapshots: list[Snapshot] = []
+    configuration = Configuration(snapshots.append, recall=lambda: (GOOD, STRICT))
+    configuration.take(make_update([reviews()], [BAD]), 1.0)
+    assert [resource.metadata.name for resource in snapshots[-1].resources] == ["a", "s"]
+    assert configuration.invalid is not None
+    assert "those of the last good configuration are in force" in caplog.text
+    configuration.take(make_update([reviews()], [GOOD]), 2.0)
+    assert [resource.metadata.name for resource in snapshots[-1].resources] == ["a"]
+
+
+@pytest.mark.parametrize("before", [(), (BAD,)])
+def test_at_the_very_first_start_one_bad_document_doesnt_undo_what_secures_connections(
+    before: tuple[Source, ...], mesh: Published, caplog: pytest.LogCaptureFixture
+) -> None:
+    mesh.configuration = Configuration(mesh.snapshots.append, recall=lambda: before)
+    other = Source("other.yaml", GOOD.text.replace(b"name: a", b"name: b"))
+    for now, port in ((1.0, 8001), (2.0, 8002)):
+        mesh.configuration.take(make_update([reviews(port)], [BAD, other, STRICT]), now)
+        assert [resource.metadata.name for resource in mesh.last.resources] == ["s"]
+    assert "only the good ones about who connects to whom" in caplog.text
+    mesh.configuration.take(make_update([reviews()], [other]), 3.0)
+    assert [resource.metadata.name for resource in mesh.last.resources] == ["b"]
+
+
 def test_bad_documents_dont_keep_new_endpoints_out(mesh: Published) -> None:
     mesh.configuration.take(make_update([reviews()], [GOOD]), 1.0)
     mesh.configuration.take(make_update([reviews(), reviews(8002)], [BAD]), 2.0)

@@ -31,3 +31,19 @@ def test_a_service_that_is_about_to_make_the_registry_is_not_warned(
     with Mesh(f"sqlite://{tmp_path}/mesh.db", service="reviews", state_dir=tmp_path):
         pass
     assert levels(caplog) == [logging.INFO]
+
+
+def test_a_document_that_was_broken_while_nobody_ran_undoes_nothing_that_was_in_force(tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    strict = (
+        "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: s}, spec: {mtls: {mode: %s}}}"
+    )
+    (documents / "strict.yaml").write_text(strict % "STRICT")
+    with Mesh(f"file://{documents}", service="reviews", state_dir=tmp_path) as mesh:
+        assert mesh.plan is not None
+        assert mesh.plan.inbound.mode == "STRICT"
+    (documents / "strict.yaml").write_text(strict % "STRICTT")
+    with Mesh(f"file://{documents}", service="reviews", state_dir=tmp_path) as mesh:
+        assert mesh.plan is not None
+        assert mesh.plan.inbound.mode == "STRICT"
