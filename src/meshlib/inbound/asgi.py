@@ -11,7 +11,7 @@ import anyio.to_thread
 from meshlib.context import INHERITED
 from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit
 from meshlib.inbound.draining import Draining
-from meshlib.inbound.forwarded import HEADER
+from meshlib.inbound.forwarded import HEADER, looks_forged
 from meshlib.inbound.gate import Entry, Gate
 from meshlib.inbound.listening import choose, listening
 from meshlib.inbound.peers import asgi_peer
@@ -155,17 +155,17 @@ def _let_in(
 
     def header(name: str) -> str | None:
         wanted = name.encode("latin-1", "replace")
-        found = [value for key, value in headers if key == wanted]
+        found = [value for key, value in headers if key.lower() == wanted]
         return b",".join(found).decode("utf-8", "replace") if found else None
 
-    forwarded = [value for name, value in headers if name == HEADER]
+    forwarded = [value for name, value in headers if name.lower() == HEADER]
     request = RequestView(scope.get("method", "GET"), scope["path"], header)
     entry = gate.judge(plan, peer, address, forwarded, request, server[1] if server else None)
     if not gate.claims:
         return entry, scope
     changed = {**scope, "meshlib.peer": None if entry.caller is None else str(entry.caller)}
-    if not entry.believed:
-        changed["headers"] = [pair for pair in headers if pair[0] != HEADER]
+    if forged := {name for name, _ in headers if looks_forged(name, believed=entry.believed)}:
+        changed["headers"] = [pair for pair in headers if pair[0] not in forged]
     if peer.known and not peer.secure and header("x-forwarded-proto") is None:
         # On a port for both, a server takes every connection for TLS.
         changed["scheme"] = {"https": "http", "wss": "ws"}.get(scope["scheme"], scope["scheme"])

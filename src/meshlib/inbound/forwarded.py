@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from meshlib.identity.spiffe import SpiffeId, parse
 
-__all__ = ["HEADER", "LONGEST", "Hops", "caller_of", "elements"]
+__all__ = ["HEADER", "LONGEST", "Hops", "caller_of", "elements", "looks_forged"]
 
 HEADER = b"x-forwarded-client-cert"
 
@@ -60,6 +60,22 @@ class Hops:
     def trusts_id(self, found: SpiffeId) -> bool:
         """Whether an identity is that of a trusted hop."""
         return str(found) in self._ids
+
+
+def looks_forged(name: bytes, *, believed: bool) -> bool:
+    """Whether the application mustn't see a header of this name.
+
+    One with underscores is the same CGI variable to a WSGI application behind ASGI. A proxy passes it on as it comes,
+    so that not even a trusted one vouches for it.
+
+    Args:
+        name: of a header, in any case.
+        believed: whether the header came from a trusted hop.
+    """
+    if len(name) != len(HEADER):
+        return False
+    name = name.lower()
+    return name.replace(b"_", b"-") == HEADER and (name != HEADER or not believed)
 
 
 def caller_of(header: bytes, hops: Hops, trust_domain: str | None) -> SpiffeId | None:

@@ -13,8 +13,10 @@ Where there is no way (granian's TLS is Rust's), every caller counts as one with
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import socket
 import ssl
 import sys
 import weakref
@@ -26,7 +28,7 @@ from meshlib.identity.presented import presented_id
 from meshlib.identity.spiffe import SpiffeId
 from meshlib.inbound.admit import Peer
 
-__all__ = ["asgi_peer", "wsgi_peer"]
+__all__ = ["asgi_peer", "wsgi_peer", "wsgi_port"]
 
 log = logging.getLogger("meshlib.inbound")
 
@@ -78,6 +80,20 @@ def wsgi_peer(environ: Mapping[str, Any], trust_domain: str | None) -> tuple[Pee
             return Peer(sock.peer, True), address
         return (_foreign(sock, trust_domain) if isinstance(sock, ssl.SSLSocket) else PLAIN), address
     return UNKNOWN, address
+
+
+def wsgi_port(environ: Mapping[str, Any]) -> int | None:
+    """The port of ours that a request came to; None on a Unix socket.
+
+    From the connection where it can be: on a Unix socket gunicorn takes what the caller wrote into `Host`.
+    """
+    sock = next((found for name in SOCKETS if isinstance(found := environ.get(name), socket.socket)), None)
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            own = sock.getsockname()
+            return own[1] if isinstance(own, tuple) else None
+    port = environ.get("SERVER_PORT", "")
+    return int(port) if port.isdecimal() else None
 
 
 def _is_hypercorn(owner: object) -> bool:

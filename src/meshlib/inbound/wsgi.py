@@ -14,7 +14,7 @@ from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, inherit
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.gate import Entry, Gate
 from meshlib.inbound.listening import listening
-from meshlib.inbound.peers import wsgi_peer
+from meshlib.inbound.peers import wsgi_peer, wsgi_port
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
 from meshlib.plan.plan import Plan
@@ -105,7 +105,6 @@ def _let_in(gate: Gate, plan: Plan | None, environ: dict[str, Any]) -> Entry:
     """Judge a request, and have `environ` say what the application is to see."""
     peer, address = wsgi_peer(environ, gate.trust_domain)
     came = environ.get(FORWARDED)
-    port = environ.get("SERVER_PORT", "")
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
 
     def header(name: str) -> str | None:
@@ -119,7 +118,7 @@ def _let_in(gate: Gate, plan: Plan | None, environ: dict[str, Any]) -> Entry:
         address,
         [] if came is None else [came.encode("latin-1", "replace")],
         RequestView(environ["REQUEST_METHOD"], _utf8(path), header),
-        int(port) if port.isdigit() else None,
+        wsgi_port(environ),
     )
     if gate.claims:
         environ["meshlib.peer"] = None if entry.caller is None else str(entry.caller)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import ssl
 import sys
 import types
@@ -169,6 +170,26 @@ def test_a_forged_header_is_kept_from_the_application(place: Place, caplog: pyte
     assert scope["meshlib.peer"] is None
     assert scope["headers"] == [(b"host", b"web")]
     assert "doesn't count" in caplog.text
+
+
+@pytest.mark.parametrize("hop", [False, True])
+@pytest.mark.parametrize("name", ["X_Forwarded_Client_Cert", "x_forwarded-client_cert"])
+def test_a_header_that_is_the_same_to_cgi_is_kept_from_the_application(name: str, hop: bool, place: Place) -> None:
+    place.mesh.plan = plan(Inbound(intentions=Intentions(default_allow=True)))
+    headers = [*(forwarded(OTHER) if hop else ()), (name.encode(), f"URI={CALLER}".encode())]
+    place.request(Connection(address="10.1.1.1" if hop else "192.0.2.7"), headers=headers)
+    (scope,) = place.called
+    assert scope["meshlib.peer"] is None
+    assert scope["headers"] == (forwarded(OTHER) if hop else [])
+
+
+def test_a_forged_header_is_known_in_any_case(place: Place) -> None:
+    headers = [(b"X-Forwarded-Client-Cert", f"URI={CALLER}".encode())]
+    place.request(Connection(), headers=headers)
+    assert place.called[0]["headers"] == []
+    place.mesh.plan = plan(Inbound(intentions=ONLY_FRONT))
+    place.request(Connection(address="10.1.1.1"), headers=headers)
+    assert place.called[1]["meshlib.peer"] == CALLER
 
 
 def test_a_forged_header_opens_no_door_and_the_log_says_so(place: Place, caplog: pytest.LogCaptureFixture) -> None:
@@ -361,6 +382,15 @@ def test_a_denied_request_never_reaches_a_wsgi_application(place: Place) -> None
     assert place.environs == []
     call(place, environ(SERVER_PORT="9000", **{"gunicorn.socket": object()}))
     assert len(place.environs) == 1
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_no_caller_chooses_the_port_whose_mode_holds(family: int, place: Place) -> None:
+    place.mesh.plan = plan(Inbound("STRICT", {9000: "PERMISSIVE"}))
+    with socket.socket(family) as own:
+        request = environ(SERVER_PORT="9000", HTTP_HOST="web:9000", **{"gunicorn.socket": own})
+        assert call(place, request)[0] == "403 Forbidden"
+    assert place.environs == []
 
 
 def test_a_wsgi_server_that_shows_nothing_is_named(place: Place, caplog: pytest.LogCaptureFixture) -> None:
