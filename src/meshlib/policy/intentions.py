@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -18,6 +18,9 @@ from meshlib.resources import HeaderPermission, Intention, Intentions, Permissio
 from meshlib.resources.regex import regex_fault
 
 __all__ = ["Decision", "RequestView", "decide", "source_of"]
+
+MOST_VALUES = 200
+"""Of one header; servers take some hundred headers at most. Who sends more fits what denies, and nothing that allows."""
 
 Caller = tuple[str, str]
 _CONSUL_PATH = re.compile(r"/ns/([^/]+)/dc/[^/]+/svc/([^/]+)")
@@ -87,8 +90,15 @@ def _holds(permission: Permission, request: RequestView) -> bool:
     if permission.methods and request.method.upper() not in permission.methods:
         return False
     denies = permission.action == "deny"
-    readings = (any if denies else all)(_path_holds(permission, path, denies) for path in _readings(request.path))
-    return readings and all(_header_holds(one, request.header(one.name.lower()), denies) for one in permission.headers)
+    every = any if denies else all
+    if not every(_path_holds(permission, path, denies) for path in _readings(request.path)):
+        return False
+    for one in permission.headers:
+        values = _values(request.header(one.name.lower()))
+        held = every(_header_holds(one, value, denies) for value in values) if len(values) <= MOST_VALUES else denies
+        if not held:
+            return False
+    return True
 
 
 def _path_holds(permission: Permission, path: str, denies: bool) -> bool:
@@ -128,6 +138,16 @@ def _matches(expression: str, text: str, unsure: bool) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _compiled(expression: str) -> re.Pattern[str] | None:
     return re.compile(expression) if regex_fault(expression) is None else None
+
+
+def _values(header: str | None) -> Sequence[str | None]:
+    """A header as it is and, where it came several times, each of its values: applications take the first or the last.
+
+    Values that came by themselves are joined by a comma alone; the comma within a value has mostly a space behind it.
+    """
+    if header is None or "," not in header:
+        return (header,)
+    return (header, *re.split(",(?! )", header))
 
 
 def _readings(path: str) -> Iterator[str]:

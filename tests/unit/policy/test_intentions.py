@@ -145,6 +145,38 @@ def test_a_condition_on_a_header_fits(condition: HeaderPermission, value: str | 
     assert permits(Permission("deny", headers=(condition,)), headers=headers) is not fits
 
 
+@pytest.mark.parametrize("sent", ["admin,x", "x,admin", "x,admin,y", "admin,", ",admin", ",".join(["x"] * 1000)])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        HeaderPermission("x-role", exact="admin"),
+        HeaderPermission("x-role", exact="guest", invert=True),
+        HeaderPermission("x-role", regex="adm.*"),
+    ],
+)
+def test_a_header_that_comes_several_times_avoids_no_denial(sent: str, condition: HeaderPermission) -> None:
+    assert not permits(Permission("deny", headers=(condition,)), headers={"x-role": sent})
+
+
+@pytest.mark.parametrize("sent", ["theirs,mine", "mine,theirs", ",".join(["mine"] * 1000)])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        HeaderPermission("x-tenant", prefix="mine"),
+        HeaderPermission("x-tenant", suffix="mine"),
+        HeaderPermission("x-tenant", regex=".*mine"),
+        HeaderPermission("x-tenant", exact="theirs", invert=True),
+    ],
+)
+def test_a_header_that_comes_several_times_gets_no_more_than_is_allowed(sent: str, condition: HeaderPermission) -> None:
+    assert not permits(Permission("allow", headers=(condition,)), headers={"x-tenant": sent})
+
+
+def test_a_comma_within_a_value_makes_no_two_of_it() -> None:
+    agent = HeaderPermission("user-agent", prefix="Mozilla")
+    assert permits(Permission("allow", headers=(agent,)), headers={"user-agent": "Mozilla (KHTML, like Gecko)"})
+
+
 def test_a_value_that_isnt_there_isnt_the_wanted_one_when_that_denies() -> None:
     condition = HeaderPermission("x-secret", exact="open", invert=True)
     assert not permits(Permission("deny", headers=(condition,)))
