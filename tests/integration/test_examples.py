@@ -11,6 +11,7 @@ import pytest
 
 from meshlib.resources import Source, load
 from tests.support import eventually
+from tests.support.authority import Authority
 from tests.support.servers import Fleet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -67,6 +68,32 @@ def test_a_fastapi_service_calls_another_by_its_name(fleet: Fleet) -> None:
     for server in (web, reviews):
         assert server.stop() in {0, -signal.SIGTERM}
         assert_clean(server.written())
+
+
+def identity(folder: Path, authority: Authority, service: str) -> str:
+    """Give MESHLIB_IDENTITY of a service."""
+    issued = authority.issue(f"spiffe://mesh.test/ns/default/svc/{service}")
+    folder.mkdir()
+    for name, content in (("tls.crt", issued.certificates), ("tls.key", issued.key), ("ca.crt", authority.roots)):
+        (folder / name).write_bytes(content)
+    (folder / "tls.key").chmod(0o400)
+    return f"files://{folder}"
+
+
+def test_the_mtls_service_answers_with_who_called(fleet: Fleet, tmp_path: Path) -> None:
+    authority = Authority("root")
+    server = fleet.start(
+        "reviews", "mtls_app.py", "0", MESHLIB_IDENTITY=identity(tmp_path / "reviews", authority, "reviews")
+    )
+    fleet.wait_for("reviews")
+    caller = fleet.start(None, "batch.py", "reviews", MESHLIB_IDENTITY=identity(tmp_path / "web", authority, "web"))
+    assert caller.wait() == 0, caller.written()
+    assert caller.written().count('"caller":"spiffe://mesh.test/ns/default/svc/web"') == 3, caller.written()
+    assert_clean(caller.written())
+    anybody = fleet.run("batch.py", "reviews")
+    assert anybody.count('"caller":null') == 3, anybody
+    assert server.stop() in {0, -signal.SIGTERM}
+    assert_clean(server.written())
 
 
 def test_the_client_of_httpx2_lives_in_the_mesh(fleet: Fleet) -> None:
