@@ -10,11 +10,11 @@ EVERY = 10.0
 """Seconds between two lines about the same thing."""
 
 MOST = 256
-"""Things remembered; with more, all may be said anew."""
+"""Things remembered; what else comes meanwhile isn't said."""
 
 
 class Sparing:
-    """A log that says the same thing once in a while.
+    """A log that says the same thing once in a while, and no more than `MOST` things.
 
     Args:
         log: where to.
@@ -40,6 +40,7 @@ class Sparing:
         if last is not None and now - last < self._every:
             return
         if len(self._said) >= MOST:
-            self._said.clear()
-        self._said[about] = now
-        self._log.warning(message, *args)
+            self._said = {one: at for one, at in self._said.items() if now - at < self._every}
+        if len(self._said) < MOST:
+            self._said[about] = now
+            self._log.warning(message, *args)

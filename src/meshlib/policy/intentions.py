@@ -20,7 +20,7 @@ from meshlib.resources.regex import regex_fault
 __all__ = ["Decision", "RequestView", "decide", "source_of"]
 
 MOST_VALUES = 200
-"""Of one header; servers take some hundred headers at most. Who sends more fits what denies, and nothing that allows."""
+"""Of one header; servers take a hundred headers or so. Who sends more fits what denies, and nothing that allows."""
 
 Caller = tuple[str, str]
 _CONSUL_PATH = re.compile(r"/ns/([^/]+)/dc/[^/]+/svc/([^/]+)")

@@ -326,8 +326,12 @@ def test_the_same_refusal_is_said_once_in_a_while(caplog: pytest.LogCaptureFixtu
     assert [record.message for record in caplog.records] == ["one", "one", "two"]
 
 
-def test_what_was_said_is_not_remembered_without_bound() -> None:
+def test_many_strangers_fill_neither_the_memory_nor_the_log(caplog: pytest.LogCaptureFixture) -> None:
     sparing = Sparing(logging.getLogger("meshlib.identity"))
     for number in range(MOST * 3):
         sparing.warning(0.0, number, "a stranger")
-    assert len(sparing._said) <= MOST
+    assert len(sparing._said) == len(caplog.records) == MOST
+    for number in range(MOST * 3):
+        sparing.warning(EVERY, number, "a stranger")
+    assert len(sparing._said) == MOST
+    assert len(caplog.records) == 2 * MOST
