@@ -214,6 +214,9 @@ class ConsulClient:
         reason = str(error) or type(error).__name__
         if isinstance(error, httpx.ConnectTimeout):
             reason = f"no connection within {CONNECT_TIMEOUT:.0f} s"
+        if isinstance(error, httpx.RemoteProtocolError):
+            # So an agent turns away who has too many connections; those of blocking queries outlive who asked.
+            return self.error(f"can't be reached: {reason}", "is the agent's limits.http_max_conns_per_client reached?")
         return self.error(f"can't be reached: {reason}", "is the Consul agent running there?")
 
     def _headers(self) -> dict[str, str]:

@@ -71,6 +71,7 @@ class Parts:
             if part.task is None:
                 keep = self._follow if question.followed and not self._once else self._read
                 part.task = asyncio.get_running_loop().create_task(keep(question, part))
+                part.task.add_done_callback(self._ended)
 
     @property
     def pending(self) -> bool:
@@ -88,6 +89,11 @@ class Parts:
         for part in self._parts.values():
             if part.task is not None and part.task.done():
                 part.task.result()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Have `check` called about a task that nobody ended; nobody waits for an answer of it any more."""
+        if not task.cancelled():
+            self._changed()
 
     async def aclose(self) -> None:
         """End every task."""
