@@ -6,13 +6,18 @@ the answer; every later one finds the service in the plan, or in the plan's `ask
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from meshlib.plan.plan import Plan
 from meshlib.waiting import Changes
 
 __all__ = ["LOOKUP_WAIT", "Lookups"]
+
+log = logging.getLogger("meshlib.agent")
 
 LOOKUP_WAIT = 2.0
 """Seconds the first call to a service waits for the registry's word on it."""
@@ -31,6 +36,13 @@ VAIN_FOR = 5.0
 
 MOST_VAIN = 1000
 
+MOST_NOBODY = 100
+"""Names that nobody serves and that are asked for within `NOBODY_WITHIN` seconds. Each is watched for a while, by a
+connection to the registry; where strangers choose the hosts of calls there would be no end of them, and Consul's agent
+takes 200 connections from one address."""
+
+NOBODY_WITHIN = 60.0
+
 Ask = Callable[[Iterable[str]], object]
 _Wait = tuple[Callable[[], bool], float]
 
@@ -46,6 +58,8 @@ class Lookups:
         self._plan = plan
         self._changes = Changes()
         self._vain: dict[str, float] = {}
+        self._nobodies: deque[float] = deque()
+        self._told = -NOBODY_WITHIN
 
     def wait(self, name: str, ask: Ask, given_up: Callable[[], bool]) -> None:
         """Ask for the service `name`, and wait for a plan that speaks of it and of what its routes lead to.
@@ -69,16 +83,39 @@ class Lookups:
 
     def _waits(self, name: str, ask: Ask, given_up: Callable[[], bool]) -> Iterator[_Wait]:
         """What to wait for, one after the other, and how long at most."""
-        if self._vain.get(name, 0.0) > time.monotonic():
+        now = time.monotonic()
+        if self._vain.get(name, 0.0) > now or self._flooded(now):
             return
+        self._nobodies.append(now)  # until it is known to be somebody
         ask([name])
         spoken = yield from self._until(lambda plan: plan.asked is None or name in plan.asked, LOOKUP_WAIT, given_up)
         if spoken:
+            plan = self._plan()
+            if plan is None or name in plan.hosts:
+                with contextlib.suppress(IndexError):
+                    self._nobodies.pop()
             yield from self._until(lambda plan: not plan.wanted, ROUTES_WAIT, given_up)
             return
         if len(self._vain) >= MOST_VAIN:
             self._vain.clear()
         self._vain[name] = time.monotonic() + VAIN_FOR
+
+    def _flooded(self, now: float) -> bool:
+        """Whether so many names were nobody's of late that no other is asked for."""
+        with contextlib.suppress(IndexError):  # another thread was faster
+            while now - self._nobodies[0] >= NOBODY_WITHIN:
+                self._nobodies.popleft()
+        if len(self._nobodies) < MOST_NOBODY:
+            return False
+        if now - self._told >= NOBODY_WITHIN:
+            self._told = now
+            log.warning(
+                "calls went to %d hosts within %.0f s that may be services and that nobody serves; no others are looked"
+                " for in the registry for the time being",
+                MOST_NOBODY,
+                NOBODY_WITHIN,
+            )
+        return True
 
     def _until(
         self, holds: Callable[[Plan], bool], seconds: float, given_up: Callable[[], bool]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+import types
 from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 
@@ -75,6 +77,33 @@ def test_a_registry_in_trouble_is_waited_for_too_but_not_as_long() -> None:
     agent = Agent()
     waited = agent.look_up(trouble=True)
     assert 0.05 <= waited < 0.2
+
+
+def test_strangers_who_choose_the_hosts_of_calls_dont_have_the_registry_watch_them_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(lookups, "time", types.SimpleNamespace(monotonic=lambda: now))
+    known = {REVIEWS: object()}
+    asked: list[str] = []
+
+    def ask(names: Iterable[str]) -> None:
+        nonlocal plan
+        asked.extend(names)
+        plan = Plan("test", cast("Any", known), (), {}, asked=frozenset(asked))
+
+    plan = plan_of()
+    found = Lookups(lambda: plan)
+    for number in range(lookups.MOST_NOBODY):
+        found.wait(f"n{number}.default.svc.cluster.local", ask, lambda: False)
+        found.wait(REVIEWS, ask, lambda: False)  # is somebody, and doesn't count
+    for number in range(1000):
+        found.wait(f"m{number}.default.svc.cluster.local", ask, lambda: False)
+    assert len(set(asked)) == lookups.MOST_NOBODY + 1
+    assert len(caplog.records) == 1
+    now += lookups.NOBODY_WITHIN
+    found.wait("later.default.svc.cluster.local", ask, lambda: False)
+    assert asked[-1].startswith("later")
 
 
 @pytest.mark.parametrize("host", ["reviews", "reviews.default.svc", "reviews.service.consul"])
