@@ -52,7 +52,7 @@ def scope(*hosts: str, **more: Any) -> Scope:
 
 def health(*ports: int, service: str = "reviews", native: str = "") -> Health:
     found = [Found(("n", f"{service}-{port}"), Instance(service, "h", port, id=str(port)), native) for port in ports]
-    return Health(tuple(found), ())
+    return Health(tuple(found), (), bool(native))
 
 
 def answered(wanted: Scope, answers: dict[Question, Any]) -> Known:
@@ -150,6 +150,14 @@ def test_a_service_that_is_not_answered_yet_is_not_in_what_was_asked() -> None:
     wanted = scope(REVIEWS, other, "*.example")
     known = {question: answer for question, answer in answered(wanted, {}).items() if question.name != "other"}
     assert snapshot_of(wanted, known).asked == {REVIEWS, "*.example"}
+
+
+def test_of_everything_nothing_is_said_of_services_that_are_not_answered_yet() -> None:
+    wanted = scope(everything=True)
+    whole = answered(wanted, {Question("services"): frozenset({"reviews", "ratings"})})
+    assert snapshot_of(wanted, whole).asked is None
+    part = {question: answer for question, answer in whole.items() if question != Question("health", "reviews")}
+    assert snapshot_of(wanted, part).asked == {"ratings.default.svc.cluster.local"}
 
 
 def test_everything_is_what_the_catalog_lists_and_all_of_it_is_asked() -> None:

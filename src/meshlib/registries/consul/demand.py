@@ -82,7 +82,7 @@ def demanded(scope: Scope, known: Known) -> dict[Question, str]:
             answer: Chained | None = known.get(question)
             for target in answer.targets if answer is not None else ():
                 questions |= dict.fromkeys(_of_target(target), "")
-    if any(found.native for question in questions if question.kind == "health" for found in _found(known, question)):
+    if any(question in known and known[question].native for question in questions if question.kind == "health"):
         questions[ROOTS] = ""
     if scope.serving is not None:
         questions |= _of_intentions(scope.serving, known)
@@ -97,7 +97,10 @@ def unanswered(scope: Scope, known: Known, questions: Iterable[Question]) -> lis
 
 
 def snapshot_of(scope: Scope, known: Known, warnings: Iterable[str] = ()) -> Update:
-    """The snapshot that the answers make. Services that aren't answered yet are not in its `asked`."""
+    """The snapshot that the answers make.
+
+    Its `asked` lacks services that aren't answered yet, and is a set even of `everything` as long as there are any.
+    """
     services = _services(scope, known)
     said = [*warnings, *_denied(known)]
     if len(services) > scope.limit:
@@ -106,7 +109,7 @@ def snapshot_of(scope: Scope, known: Known, warnings: Iterable[str] = ()) -> Upd
     documents: Documents = known[Question("documents", scope.prefix)]
     said += documents.warnings
     sources = list(documents.sources)
-    configured = bool(_revision(known))
+    configured, complete = bool(_revision(known)), True
     asked = set(scope.hosts) - {host for host in scope.hosts if _parsed(host) is not None}
     groups: dict[tuple[str, str], dict[tuple[str, str], Found]] = {}
     labels: dict[tuple[str, str], dict[tuple[str, str], dict[str, str]]] = {}
@@ -116,6 +119,7 @@ def snapshot_of(scope: Scope, known: Known, warnings: Iterable[str] = ()) -> Upd
         if not configured or datacenter:
             chained = _DEFAULT
         if health is None or chained is None or not _reached(chained, known):
+            complete = False
             continue
         asked.add(host)
         _gather(groups, service, datacenter, health)
@@ -134,7 +138,7 @@ def snapshot_of(scope: Scope, known: Known, warnings: Iterable[str] = ()) -> Upd
         [instance for instance in found if instance is not None],
         sorted(set(sources)),
         tuple(dict.fromkeys(said)),
-        asked=None if scope.everything else frozenset(asked),
+        asked=None if scope.everything and complete else frozenset(asked),
         intentions=_intentions(scope, known),
     )
 

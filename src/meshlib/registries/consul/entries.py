@@ -102,10 +102,11 @@ class Found(NamedTuple):
 
 
 class Health(NamedTuple):
-    """The instances of one answer, and what was passed over, in words."""
+    """The instances of one answer, what was passed over, in words, and whether any instance is native."""
 
     found: tuple[Found, ...]
     warnings: tuple[str, ...]
+    native: bool = False
 
 
 def service_id(instance: Instance) -> str:
@@ -229,7 +230,7 @@ def health_of(answer: bytes, datacenter: str = "") -> Health:
             warnings.append(
                 f"{entry.service.service} ({entry.service.id} on {entry.node.node}) is passed over: {error}"
             )
-    return Health(tuple(found), tuple(warnings[:MAX_WARNINGS]))
+    return Health(tuple(found), tuple(warnings[:MAX_WARNINGS]), any(one.native for one in found))
 
 
 def _is_gone(entry: Entry) -> bool:
@@ -280,6 +281,7 @@ def _labels(meta: Mapping[str, str]) -> dict[str, str]:
 
 
 def _unpacked(meta: Mapping[str, str]) -> dict[str, str]:
+    if f"{_PACKED}0" not in meta:
+        return {}  # as ever, but for strange labels
     parts: Iterable[str] = (meta[key] for key in (f"{_PACKED}{number}" for number in range(MAX_META)) if key in meta)
-    text = "".join(parts)
-    return msgspec.json.decode(text.encode(), type=dict[str, str]) if text else {}
+    return msgspec.json.decode("".join(parts).encode(), type=dict[str, str])

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from meshlib.errors import RegistryError
 from meshlib.registries.base import DEFAULT_TTL, MAX_INSTANCES, Instance, Lease, Update
 from meshlib.registries.consul.client import ConsulClient
-from meshlib.registries.consul.demand import Scope, demanded, snapshot_of, unanswered
+from meshlib.registries.consul.demand import MAX_SERVICES, Scope, demanded, snapshot_of, unanswered
 from meshlib.registries.consul.documents import DocumentStore
 from meshlib.registries.consul.parts import Parts
 from meshlib.registries.consul.registration import Registrations
@@ -121,12 +121,14 @@ class ConsulRegistry:
         try:
             while True:
                 changed.clear()
+                parts.check()
                 parts.demand(demanded(scope, parts.known))
                 if parts.error is not None:
                     raise parts.error
                 if not parts.pending:
                     return snapshot_of(scope, parts.known)
                 await changed.wait()
+                await asyncio.sleep(COALESCE)
         finally:
             await parts.aclose()
 
@@ -147,6 +149,7 @@ class ConsulRegistry:
                     if not parts.pending:
                         return
                     await changed.wait()
+                    await asyncio.sleep(COALESCE * min(1.0, len(parts.known) / MAX_SERVICES))
                     changed.clear()
                     parts.check()
         except TimeoutError:
