@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from meshlib.resources import FieldNote, Loaded, Problem, Resource, ResourceKey, Source, encode, load
+from meshlib.resources.precedence import MADE_BY, made
 
 __all__ = ["Judgement", "judge"]
 
@@ -48,12 +49,29 @@ def judge(
     known = set(_load_all(held.values(), strict=strict).problems)
     origins = {source.origin for source in staying}
     resources = tuple(resource for resource in after.resources if resource.origin.source not in origins)
+    actions = tuple(_action(resource, held.get(resource.key)) for resource in resources)
+    problems = [problem for problem in after.problems if problem not in known]
+    problems += [
+        _not_ours(resource)
+        for resource, action in zip(resources, actions, strict=True)
+        if made(resource) and action != "unchanged"
+    ]
     return Judgement(
         resources,
-        tuple(_action(resource, held.get(resource.key)) for resource in resources),
-        tuple(problem for problem in after.problems if problem not in known),
+        actions,
+        tuple(problems),
         tuple(note for note in after.notes if note.origin.source not in origins),
     )
+
+
+def _not_ours(resource: Resource) -> Problem:
+    """Written, it would stand beside the one that is made anew all the time, and neither would be in force."""
+    key = resource.key
+    message = (
+        f"was made of the registry's own configuration, by the label {MADE_BY}; change it there, or take the label away"
+        " and give the document a name of its own, and it goes before what is made"
+    )
+    return Problem(resource.origin, key.kind, f"{key.namespace}/{key.name}", "metadata.labels", message)
 
 
 def _load_all(resources: Iterable[Resource], *, strict: bool) -> Loaded:

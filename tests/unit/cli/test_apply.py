@@ -53,6 +53,22 @@ def test_a_change_that_breaks_a_document_of_the_registry_is_refused(meshlib: Any
     assert '"v1" of reviews.default.svc.cluster.local is a subset nobody defined' in ran.err
 
 
+def test_what_was_made_of_the_registrys_own_configuration_is_not_taken_for_a_document(meshlib: Any, write: Any) -> None:
+    label = "labels: {meshlib.io/from: consul-discovery-chain}"
+    made = RULE.replace("{name: reviews}", "{name: consul.reviews, " + label + "}")
+    ran = meshlib("apply", "-f", write("made.yaml", made))
+    assert (ran.status, ran.out) == (1, "")
+    assert "metadata.labels: was made of the registry's own configuration" in ran.err
+    assert meshlib("get").out == ""
+
+
+def test_what_was_made_may_stand_unchanged_beside_what_is_applied(meshlib: Any, write: Any) -> None:
+    label = "labels: {meshlib.io/from: consul-discovery-chain}"
+    made = write("made.yaml", RULE.replace("{name: reviews}", "{name: consul.reviews, " + label + "}"))
+    ran = meshlib("--registry", f"file://{made}", "apply", "--dry-run", "-f", made)
+    assert ran == (0, "destinationrule/consul.reviews unchanged (dry run)\n", "")
+
+
 def test_a_field_that_is_not_applied_is_a_warning_with_its_path(meshlib: Any, write: Any) -> None:
     ran = meshlib("apply", "-f", write("mesh.yaml", f"{RULE}---\n{MIRROR}"))
     assert ran.status == 0

@@ -256,8 +256,11 @@ def test_check_says_which_made_documents_a_users_own_goes_before(meshlib: Any, w
 
 
 def test_explain_goes_by_the_users_own(meshlib: Any, write: Any) -> None:
-    meshlib("apply", "-f", write("both.yaml", f"{MADE}---\n{RULE}---\n{SERVICE}"))
-    assert "reviews.default.svc.cluster.local|v1" in meshlib("explain", "http://reviews/").out
+    both = write("both.yaml", f"{MADE}---\n{RULE}---\n{SERVICE}")
+    assert (
+        "reviews.default.svc.cluster.local|v1"
+        in meshlib("explain", "--registry", f"file://{both}", "http://reviews/").out
+    )
 
 
 def test_a_peer_authentication_has_a_table(meshlib: Any, write: Any) -> None:
