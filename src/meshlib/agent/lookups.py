@@ -6,10 +6,9 @@ the answer; every later one finds the service in the plan, or in the plan's `ask
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from meshlib.plan.plan import Plan
@@ -58,8 +57,9 @@ class Lookups:
         self._plan = plan
         self._changes = Changes()
         self._vain: dict[str, float] = {}
-        self._nobodies: deque[float] = deque()
+        self._nobodies: dict[str, float] = {}
         self._told = -NOBODY_WITHIN
+        self._lock = threading.Lock()
 
     def wait(self, name: str, ask: Ask, given_up: Callable[[], bool]) -> None:
         """Ask for the service `name`, and wait for a plan that speaks of it and of what its routes lead to.
@@ -84,29 +84,33 @@ class Lookups:
     def _waits(self, name: str, ask: Ask, given_up: Callable[[], bool]) -> Iterator[_Wait]:
         """What to wait for, one after the other, and how long at most."""
         now = time.monotonic()
-        if self._vain.get(name, 0.0) > now or self._flooded(now):
+        if self._vain.get(name, 0.0) > now or not self._let_in(name, now):
             return
-        self._nobodies.append(now)  # until it is known to be somebody
         ask([name])
         spoken = yield from self._until(lambda plan: plan.asked is None or name in plan.asked, LOOKUP_WAIT, given_up)
         if spoken:
             plan = self._plan()
             if plan is None or name in plan.hosts:
-                with contextlib.suppress(IndexError):
-                    self._nobodies.pop()
+                with self._lock:
+                    self._nobodies.pop(name, None)
             yield from self._until(lambda plan: not plan.wanted, ROUTES_WAIT, given_up)
             return
         if len(self._vain) >= MOST_VAIN:
             self._vain.clear()
         self._vain[name] = time.monotonic() + VAIN_FOR
 
-    def _flooded(self, now: float) -> bool:
-        """Whether so many names were nobody's of late that no other is asked for."""
-        with contextlib.suppress(IndexError):  # another thread was faster
-            while now - self._nobodies[0] >= NOBODY_WITHIN:
-                self._nobodies.popleft()
-        if len(self._nobodies) < MOST_NOBODY:
-            return False
+    def _let_in(self, name: str, now: float) -> bool:
+        """Whether `name` may be asked for; not when so many others were nobody's of late. Counts it as nobody's."""
+        with self._lock:
+            if name not in self._nobodies:
+                recent = {nobody: at for nobody, at in self._nobodies.items() if now - at < NOBODY_WITHIN}
+                self._nobodies = recent
+                if len(recent) >= MOST_NOBODY:
+                    return self._refused(now)
+            self._nobodies[name] = now  # until it is known to be somebody
+            return True
+
+    def _refused(self, now: float) -> bool:
         if now - self._told >= NOBODY_WITHIN:
             self._told = now
             log.warning(
@@ -115,7 +119,7 @@ class Lookups:
                 MOST_NOBODY,
                 NOBODY_WITHIN,
             )
-        return True
+        return False
 
     def _until(
         self, holds: Callable[[Plan], bool], seconds: float, given_up: Callable[[], bool]

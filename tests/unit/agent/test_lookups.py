@@ -86,13 +86,13 @@ def test_strangers_who_choose_the_hosts_of_calls_dont_have_the_registry_watch_th
     monkeypatch.setattr(lookups, "time", types.SimpleNamespace(monotonic=lambda: now))
     known = {REVIEWS: object()}
     asked: list[str] = []
+    plan = plan_of()
 
     def ask(names: Iterable[str]) -> None:
         nonlocal plan
         asked.extend(names)
         plan = Plan("test", cast("Any", known), (), {}, asked=frozenset(asked))
 
-    plan = plan_of()
     found = Lookups(lambda: plan)
     for number in range(lookups.MOST_NOBODY):
         found.wait(f"n{number}.default.svc.cluster.local", ask, lambda: False)
@@ -119,3 +119,10 @@ def test_a_host_that_can_be_no_service_is_never_asked_for(host: str) -> None:
 
 def test_a_registry_that_tells_of_everything_is_asked_for_nothing() -> None:
     assert Plan("test", {}, (), {}).unasked("reviews") is None
+
+
+def test_a_crowd_that_calls_one_new_service_is_no_flood_of_names() -> None:
+    agent = Agent(plan_of("other"), plan_of("other", REVIEWS))
+    calls = [agent.lookups._waits(REVIEWS, agent.asked.extend, lambda: False) for _ in range(2 * lookups.MOST_NOBODY)]
+    waiting = [next(iter(call), None) for call in calls]
+    assert None not in waiting, "each of them waits for the answer"
