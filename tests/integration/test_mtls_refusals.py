@@ -299,10 +299,35 @@ def test_a_caller_without_an_identity_in_the_mesh_is_told_that_the_server_hung_u
 
 @pytest.mark.parametrize("get", [sync_get, async_get])
 def test_a_caller_that_the_server_refuses_learns_that_it_was_the_certificate(get: Get, servers: Servers) -> None:
-    """Of the same root and another trust domain: the caller has no way of knowing before."""
+    """Of a root that is in the caller's bundle alone: the caller has no way of knowing before."""
     realm = servers.realm
-    issued = realm.issuer.issue("spiffe://mesh.example/ns/default/sa/stranger")
+    other = Authority("a root of the caller's")
+    issued = other.issue(Realm.id("stranger"))
     folder = servers.fleet.state_dir.parent / f"stranger-{get.__name__}"
+    folder.mkdir()
+    for name, content in (
+        ("tls.crt", issued.certificates),
+        ("tls.key", issued.key),
+        ("ca.crt", other.roots + realm.issuer.roots),
+    ):
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o600)
+    mesh = meshlib.Mesh(state_dir=servers.fleet.state_dir, identity=f"files://{folder}")
+    with mesh, pytest.raises(meshlib.CallError) as failure:
+        get(mesh, "http://strict/stranger")
+    assert "if it refused our certificate, its log says why" in str(failure.value)
+    eventually(lambda: "its certificate isn't good: " in servers.log("strict"))
+    assert not servers.heard_of("strict", "stranger")
+
+
+@pytest.mark.parametrize("get", [sync_get, async_get])
+def test_a_caller_of_another_trust_domain_calls_nobody_whose_identity_its_bundle_cant_vouch_for(
+    get: Get, servers: Servers
+) -> None:
+    """Of the same root, which has signed for two trust domains."""
+    realm = servers.realm
+    issued = realm.issuer.issue("spiffe://mesh.example/ns/default/sa/neighbour")
+    folder = servers.fleet.state_dir.parent / f"neighbour-{get.__name__}"
     folder.mkdir()
     for name, content in (
         ("tls.crt", issued.certificates),
@@ -312,11 +337,9 @@ def test_a_caller_that_the_server_refuses_learns_that_it_was_the_certificate(get
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
     mesh = meshlib.Mesh(state_dir=servers.fleet.state_dir, identity=f"files://{folder}")
-    with mesh, pytest.raises(meshlib.CallError) as failure:
-        get(mesh, "http://strict/stranger")
-    assert "if it refused our certificate, its log says why" in str(failure.value)
-    eventually(lambda: "is for spiffe://mesh.example/ns/default/sa/stranger, which is not" in servers.log("strict"))
-    assert not servers.heard_of("strict", "stranger")
+    with mesh, pytest.raises(meshlib.ConnectFailed, match=r"not of the trust domain mesh\.example"):
+        get(mesh, "http://strict/neighbour")
+    assert not servers.heard_of("strict", "neighbour")
 
 
 def test_a_forwarded_certificate_is_seen_from_a_trusted_hop_only(servers: Servers) -> None:

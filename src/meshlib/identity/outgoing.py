@@ -235,8 +235,14 @@ class PeerContexts:
             return Secured(None, peer.sni, f"no identity is known for this endpoint; {way_out}")
         if material is None:
             return Secured(None, peer.sni)
+        # A bundle vouches for its own trust domain only (X509-SVID, 5), whatever else its CAs have signed.
+        domain = f"spiffe://{material.id.trust_domain}/"
+        names = tuple(name for name in peer.names if "://" not in name or name.startswith(domain))
+        if not names:
+            problem = f"the identity {peer.names[0][:200]!r} is not of the trust domain {material.id.trust_domain}"
+            return Secured(None, peer.sni, problem)
         expires = self._clock() + (material.not_after - self._wall())
-        return Secured(_mesh_context(material, peer.names), peer.sni, "", frozenset(split(material.roots)), expires)
+        return Secured(_mesh_context(material, names), peer.sni, "", frozenset(split(material.roots)), expires)
 
     def _explained(self, made: Secured) -> Secured:
         # Only this changes without an announcement: the reason why there is no identity yet.

@@ -144,6 +144,17 @@ def test_nobody_is_accepted_where_no_identity_is_known() -> None:
     assert "no identity is known" in found.problem
 
 
+def test_nobody_is_accepted_for_an_identity_that_our_bundle_cant_vouch_for() -> None:
+    strange = ("spiffe://elsewhere.test/ns/default/dc/dc1/svc/reviews", "spiffe://mesh.test.elsewhere/x", "https://x/")
+    for name in strange:
+        found = PeerContexts(ours()).get(PEER._replace(names=(name,)))
+        assert found.context is None
+        assert "is not of the trust domain mesh.test" in found.problem
+    both = context(PeerContexts(ours()).get(PEER._replace(names=(*strange, REVIEWS, "reviews.test"))))
+    assert isinstance(both, OutgoingContext)
+    assert both.names == (REVIEWS, "reviews.test")
+
+
 def test_a_material_that_cant_be_used_is_refused_and_the_one_before_stays() -> None:
     identity = ours()
     contexts = PeerContexts(identity)
