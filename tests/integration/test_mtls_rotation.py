@@ -12,7 +12,7 @@ import pytest
 
 from meshlib.identity.certificates import split
 from tests.integration.workers.fleet import Worker
-from tests.integration.workers.lanes import Load
+from tests.integration.workers.lanes import Load, Record
 from tests.integration.workers.realm import Answered, Realm, address, ask, put_in, shown
 from tests.support import eventually
 from tests.support.authority import Authority
@@ -129,6 +129,15 @@ class Story:
         self.tried += of_old.tries()
 
 
+def lives(records: list[Record]) -> dict[str, float]:
+    """How long each connection was in use, in seconds."""
+    first: dict[str, float] = {}
+    return {
+        record.connection: record.began - first.setdefault(record.connection, record.began)
+        for record in sorted(records)
+    }
+
+
 async def minute(story: Story, load: Load) -> float:
     """The seconds it took."""
     async with load.on():
@@ -160,6 +169,10 @@ def test_a_minute_of_rotations_with_two_changes_of_the_root_fails_no_call(fleet:
         assert before
         assert after
         assert not before & after, "a connection from before the withdrawal was used on"
+    longest = max(lives(load.records).values())
+    print(f"the longest that a connection was used: {longest:.1f} s")
+    assert longest > EVERY, "each renewal has closed the connections of before"
+    assert longest < LIFETIME, "a connection was used on after the certificate it was opened with"
     for server in place.servers.values():
         assert "Traceback" not in server.written()
 

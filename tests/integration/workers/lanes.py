@@ -45,15 +45,24 @@ class Load:
     @contextlib.asynccontextmanager
     async def on(self) -> AsyncIterator[None]:
         """Go on inside the block; at its end every call has ended."""
-        with meshlib.Client(mesh=self._mesh) as client:
-            # Not of the loop's own pool of threads: that is as small as the machine.
-            threads = [threading.Thread(target=self._sync_lane, args=(client, lane)) for lane in range(4)]
+        closing = {"connection": "close"}
+        async with contextlib.AsyncExitStack() as stack:
+            # Lanes that close their connections have pools of their own, or they would close everybody's.
+            kept, fresh = (
+                stack.enter_context(meshlib.Client(mesh=self._mesh, headers=headers)) for headers in ({}, closing)
+            )
+            akept, afresh = [
+                await stack.enter_async_context(meshlib.AsyncClient(mesh=self._mesh, headers=headers))
+                for headers in ({}, closing)
+            ]
+            # Not of the loop's own threads: those are as few as the machine is small.
+            threads = [threading.Thread(target=self._sync_lane, args=[client]) for client in (fresh, kept, kept, kept)]
             for thread in threads:
                 thread.start()
             try:
-                async with meshlib.AsyncClient(mesh=self._mesh) as asynchronous, asyncio.TaskGroup() as group:
-                    for lane in range(8):
-                        group.create_task(self._lane(asynchronous, lane))
+                async with asyncio.TaskGroup() as group:
+                    for client in (afresh, akept, akept, akept) * 2:
+                        group.create_task(self._lane(client))
                     try:
                         yield
                     finally:
@@ -62,23 +71,23 @@ class Load:
                 for thread in threads:
                     thread.join()
 
-    async def _lane(self, client: meshlib.AsyncClient, lane: int) -> None:
+    async def _lane(self, client: meshlib.AsyncClient) -> None:
         due = time.monotonic()
         while not self._ended.is_set():
             began = time.monotonic()
             try:
-                self._note(began, await client.get(self._url, headers=_headers(lane)))
+                self._note(began, await client.get(self._url))
             except httpx.HTTPError as error:
                 self._failed(began, error)
             due = max(due + self._pause, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
-    def _sync_lane(self, client: meshlib.Client, lane: int) -> None:
+    def _sync_lane(self, client: meshlib.Client) -> None:
         due = time.monotonic()
         while not self._ended.wait(due - time.monotonic()):
             began = time.monotonic()
             try:
-                self._note(began, client.get(self._url, headers=_headers(lane)))
+                self._note(began, client.get(self._url))
             except httpx.HTTPError as error:
                 self._failed(began, error)
             due = max(due + self._pause, time.monotonic())
@@ -103,7 +112,3 @@ class Load:
         """Go on until that many calls from now on have ended."""
         target = len(self.records) + calls
         await eventually_async(lambda: len(self.records) >= target, 60.0)
-
-
-def _headers(lane: int) -> dict[str, str]:
-    return {"connection": "close"} if lane % 4 == 0 else {}
