@@ -43,16 +43,18 @@ def _address(number: int) -> Address | None:
         return None
 
 
-def choose(found: Iterable[Address]) -> Address | None:
+def choose(found: Iterable[Address], *, of_machine: bool = False) -> Address | None:
     """The address to register of those a server is bound to; None: several ports, and no way to tell which one it is.
 
     Args:
         found: one at least. Several addresses with one port are one server, such as `localhost` in IPv4 and IPv6.
+        of_machine: whether the registry itself knows the machine's address: a wildcard then stays one.
     """
     addresses = list(found)
     if len({port for _, port in addresses}) != 1:
         return None
-    hosts = sorted((reachable(host) for host, _ in addresses), key=lambda host: (":" in host, host))
+    bound = [host for host, _ in addresses]
+    hosts = sorted(bound if of_machine else map(reachable, bound), key=lambda host: (":" in host, host))
     return hosts[0], addresses[0][1]
 
 

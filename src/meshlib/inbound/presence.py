@@ -87,11 +87,12 @@ class Presence:
             before = found
 
     def _settle(self, found: frozenset[Address]) -> None:
-        address = self._mesh.settings.address or choose(found)
+        settings = self._mesh.settings
+        address = settings.address or choose(found, of_machine=settings.registry.startswith("consul:"))
         if address is None:
             log.error(
                 "%s isn't registered: this process listens on %s; set MESHLIB_ADDRESS to the one others should call",
-                self._mesh.settings.service,
+                settings.service,
                 ", ".join(sorted(f"{host}:{port}" for host, port in found)),
             )
         else:

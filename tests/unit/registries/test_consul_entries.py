@@ -94,6 +94,14 @@ def test_a_definition_has_the_check_and_the_weights_that_the_settings_say() -> N
     assert "TTL" not in polled["check"]
 
 
+@pytest.mark.parametrize(("bound", "checked"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
+def test_a_server_on_all_addresses_has_its_machines(bound: str, checked: str) -> None:
+    instance = Instance("web", bound, 80)
+    assert come_back(instance).host == "10.0.0.1"
+    polled = definition(instance, 9.0, PLAIN._replace(check="/health"), native=False)
+    assert polled["check"]["HTTP"] == f"http://{checked}:80/health"
+
+
 def test_an_identity_that_is_consuls_own_is_not_written_into_meta() -> None:
     instance = Instance("web", "h", 1, identity="spiffe://x.consul/ns/default/dc/dc1/svc/web")
     assert definition(instance, 10.0, PLAIN, native=True)["meta"] == {}

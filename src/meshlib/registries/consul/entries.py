@@ -31,6 +31,9 @@ MAX_META_BYTES = 512
 
 MAX_WARNINGS = 20
 
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+"""What servers bind that are reached at any address of their machine, and where its agent reaches them."""
+
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _OURS = "meshlib-"
 _PACKED = "meshlib-labels-"
@@ -145,13 +148,15 @@ def definition(instance: Instance, ttl: float, settings: ConsulSettings, *, nati
     if settings.check == "ttl":
         check["TTL"] = _go(ttl)
     else:
-        host = f"[{instance.host}]" if ":" in instance.host else instance.host
+        host = _WILDCARDS.get(instance.host, instance.host)
+        host = f"[{host}]" if ":" in host else host
         check["HTTP"] = f"http://{host}:{instance.port}{settings.check}"
         check |= {"Status": "passing", "Interval": _go(max(ttl / 3, 1.0)), "Timeout": _go(max(ttl / 3, 1.0))}
     return {
         "name": instance.service,
         "service_id": service_id(instance),
-        "address": instance.host,
+        # Without one an instance has the address of its machine.
+        "address": "" if instance.host in _WILDCARDS else instance.host,
         "port": instance.port,
         "tags": list(settings.tags),
         "meta": _meta(instance, native),
