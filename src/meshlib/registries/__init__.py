@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -53,14 +54,12 @@ def _consul(url: str, service: str | None) -> Registry:
     from meshlib.registries.consul.address import consul_settings
 
     settings = consul_settings(url)
-    try:
-        from meshlib.registries.consul.client import ConsulClient
-        from meshlib.registries.consul.registry import ConsulRegistry
-    except ModuleNotFoundError as error:
-        if error.name != "consul":
-            raise
+    if importlib.util.find_spec("consul") is None:
         way_out = "which needs py-consul: pip install 'servicemesh[consul]'"
-        raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {settings.url!r}, {way_out}") from error
+        raise SettingsError(f"the registry (MESHLIB_REGISTRY) is {settings.url!r}, {way_out}")
+    from meshlib.registries.consul.client import ConsulClient
+    from meshlib.registries.consul.registry import ConsulRegistry
+
     return ConsulRegistry(ConsulClient(settings), service=service)
 
 

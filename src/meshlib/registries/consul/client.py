@@ -14,14 +14,18 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
 
 from meshlib.errors import RegistryError
 from meshlib.registries.consul.address import ConsulSettings, read_token
-from meshlib.registries.consul.calls import Calls
 from meshlib.registries.consul.refusals import way_out
+
+if TYPE_CHECKING:
+    from meshlib.registries.consul.calls import Calls
 
 __all__ = ["CONNECT_DISABLED", "Answer", "ConsulClient", "Params", "Refused"]
 
@@ -82,12 +86,10 @@ class ConsulClient:
 
     Attributes:
         settings: as given.
-        calls: py-consul's typed calls, to be awaited; their failures are RegistryErrors too.
     """
 
     def __init__(self, settings: ConsulSettings) -> None:
         self.settings = settings
-        self.calls = Calls(self)
         self._transport: httpx.AsyncBaseTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._token: tuple[object, str] = (None, "")
@@ -97,6 +99,13 @@ class ConsulClient:
     def url(self) -> str:
         """The registry's URL, without any secret."""
         return self.settings.url
+
+    @cached_property
+    def calls(self) -> Calls:
+        """py-consul's typed calls, to be awaited; their failures are RegistryErrors too."""
+        from meshlib.registries.consul.calls import Calls  # it imports requests, and only who registers needs it
+
+        return Calls(self)
 
     def error(self, problem: str, way_out: str = "") -> RegistryError:
         """An error of this Consul."""
