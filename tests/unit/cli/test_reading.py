@@ -220,6 +220,14 @@ def test_the_package_itself_is_the_command() -> None:
     assert (ran.returncode, ran.stdout.split()[0]) == (0, "meshlib")
 
 
+@pytest.mark.parametrize("option", ["token_file", "scheme=https&ca_file"])
+def test_a_missing_file_for_consul_is_no_registry_that_is_yet_to_be_made(option: str, meshlib: Any) -> None:
+    ran = meshlib("status", "--registry", f"consul://127.0.0.1:1?{option}=/nowhere/file")
+    assert (ran.status, ran.out) == (1, "")
+    assert "can't be" in ran.err
+    assert "does not exist yet" not in ran.err
+
+
 def test_a_registry_that_is_made_but_not_filled_is_not_there_yet(meshlib: Any, tmp_path: Path) -> None:
     (tmp_path / "mesh.db").touch()
     ran = meshlib("--registry", f"sqlite://{tmp_path}/mesh.db", "get")

@@ -246,7 +246,8 @@ class ConsulClient:
             if self._token[0] != mark:
                 self._token = mark, read_token(path)
         except (OSError, ValueError) as error:
-            raise self.error(f"its token file {path} can't be read: {error}", "see token_file") from error
+            # Without the cause: a file of ours that is missing is no registry that is yet to be made.
+            raise self.error(f"its token file {path} can't be read: {error}", "see token_file") from None
         return self._token[1]
 
     def _settle_here(self) -> None:
@@ -297,7 +298,7 @@ def _tls(client: ConsulClient) -> ssl.SSLContext:
         problem = f"its TLS files can't be used: {error}"
         raise client.error(
             problem, "see ca_file, ca_path, cert_file and key_file, or CONSUL_CACERT and others"
-        ) from error
+        ) from None  # as above
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
