@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 import meshlib
-import meshlib.mesh
+import meshlib.running
 from meshlib.registries import Instance
 from meshlib.registries.memory import MemoryRegistry
 from meshlib.state.store import LINGER
@@ -244,7 +244,7 @@ def run_and_weigh(
 
         async with server() as port, meshlib.AsyncClient(mesh=mesh) as client:
             swapper = Swapper(mesh, registry, port)
-            monkeypatch.setattr(meshlib.mesh, "time", SimpleNamespace(monotonic=swapper.now))
+            monkeypatch.setattr(meshlib.running, "time", SimpleNamespace(monotonic=swapper.now))
             await swapper.begin()
             with meshlib.Client(mesh=mesh) as sync:
                 async with asyncio.TaskGroup() as group:

@@ -68,7 +68,7 @@ def test_the_key_does_not_show_in_a_repr() -> None:
     [
         pytest.param(Issued(GOOD.certificates, CA.issue(WEB).key), "key isn't the certificate's", "belong", id="key"),
         pytest.param(CA.issue(WEB, ends=-10), "has expired", "renew", id="expired"),
-        pytest.param(CA.issue(WEB, begins=600), "not yet valid", "clock", id="not yet"),
+        pytest.param(CA.issue(WEB, begins=86_400, ends=90_000), "not yet valid", "clock", id="not yet"),
         pytest.param(Authority().issue(WEB), "would refuse the certificate: ", "root", id="another CA"),
         pytest.param(CA.issue(WEB, usage=[SERVER]), "purpose", "clientAuth", id="servers only"),
         pytest.param(CA.issue(WEB, usage=[CLIENT]), "purpose", "serverAuth", id="clients only"),
