@@ -20,7 +20,9 @@ import meshlib
 from tests.integration.workers.fleet import environment
 from tests.support import eventually
 from tests.support.consul import ConsulAgent, StartCluster
+from tests.support.servers import Fleet
 
+APPS = Path(__file__).parents[1] / "apps"
 WITHIN = 1.0
 PATIENCE = 20.0
 CALLS = 400
@@ -111,9 +113,9 @@ class Scene:
         for agent, path in reversed(self._entries):
             agent.delete(path)
 
-    def start(self) -> None:
+    def start(self, **options: Any) -> None:
         """Open the caller's mesh."""
-        self.mesh = self._stack.enter_context(meshlib.Mesh(self.registry, state_dir=self.folder / "state"))
+        self.mesh = self._stack.enter_context(meshlib.Mesh(self.registry, state_dir=self.folder / "state", **options))
         self.client = self._stack.enter_context(meshlib.Client(mesh=self.mesh))
 
     def call(self, service: str, path: str = "/", **headers: str) -> str:
@@ -258,3 +260,28 @@ def test_calls_go_to_another_datacenter_while_their_own_has_nobody_healthy(
         agent.put(f"/v1/agent/check/pass/{name}-check")
         scene.in_force(lambda: scene.call("reviews") == "reviews-dc1 /")
         assert scene.client.get("http://reviews.service.dc2.consul".replace("reviews", name)).text == "reviews-dc2 /"
+
+
+def test_failover_to_another_datacenter_is_by_mtls_with_the_identity_of_there(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    here = start_cluster(servers=1)
+    there = start_cluster(servers=1, datacenter="dc2", join_wan=[here])
+    agent = here.servers[0]
+    with contextlib.ExitStack() as stack:
+        scene = Scene(agent, tmp_path, stack)
+        fleet = Fleet(tmp_path, APPS)
+        stack.callback(fleet.end)
+        name = scene.name("reviews")
+        url = there.servers[0].url
+        server = fleet.start(name, "guarded.py", MESHLIB_REGISTRY=url, MESHLIB_IDENTITY="consul")
+        eventually(lambda: there.servers[0].get(f"/v1/health/service/{name}?passing"), PATIENCE)
+        scene.config("service-resolver", "reviews", Failover={"*": {"Datacenters": ["dc2"]}})
+        scene.start(service=scene.name("web"), identity="consul")
+        reply = scene.client.get(f"http://{name}/")
+        assert reply.status_code == 200, server.written()
+        assert reply.json()["caller"].endswith(f"/dc/dc1/svc/{scene.name('web')}")
+        domain = agent.get("/v1/connect/ca/roots")["TrustDomain"]
+        clusters = [cluster for cluster in scene.mesh.ready().clusters.values() if cluster.host.endswith(".consul")]
+        names = {name for cluster in clusters for peer in cluster.peers.values() for name in peer.names}
+        assert names == {f"spiffe://{domain}/ns/default/dc/dc2/svc/{name}"}
