@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meshlib.errors import ConnectFailed
+from meshlib.plan.plan import Plan
 from meshlib.registries.base import Instance
 from tests.both.conftest import Caller, World, at_once
 from tests.both.servers import Web, answer, in_turn
@@ -137,3 +139,47 @@ def test_an_endpoint_that_is_secured_from_now_on_is_not_called_in_the_clear_agai
 
     meshed.run(scenario)
     assert len(web.seen) == 1
+
+
+def swapped(world: World, before: Plan | None) -> Callable[[], bool]:
+    return lambda: world.mesh.plan is not before
+
+
+def test_a_change_that_is_none_of_an_endpoints_leaves_its_connection(meshed: World) -> None:
+    web = serve(meshed, answer(), ROOT.issue(SERVICE))
+
+    async def scenario(client: Caller) -> None:
+        await client.get("http://reviews/")
+        for swap in range(1, 51):
+            before = meshed.mesh.plan
+            if swap % 5 == 0:
+                meshed.register("ratings", 8000 + swap)
+            elif swap % 2:
+                meshed.rule(f"timeout: {swap}s", host="ratings")
+            else:
+                meshed.rule(f"timeout: {swap}s")  # its route changes, and its endpoints don't
+            await client.eventually(swapped(meshed, before))
+            assert (await client.get("http://reviews/")).status_code == 200
+
+    meshed.run(scenario)
+    assert len(web.seen) == 51
+    assert web.connections == 1
+
+
+def test_the_connection_to_an_endpoint_that_left_is_closed_and_no_other(meshed: World) -> None:
+    stays, leaves = (serve(meshed, answer(), ROOT.issue(SERVICE)) for _ in range(2))
+    meshed.traffic("loadBalancer: {simple: ROUND_ROBIN}")
+
+    async def scenario(client: Caller) -> None:
+        for _ in range(4):
+            await client.get("http://reviews/")
+        assert (stays.connections, leaves.connections) == (1, 1)
+        before = meshed.mesh.plan
+        at_once(meshed.registry._remove(Instance("reviews", "127.0.0.1", leaves.port, id=str(leaves.port))))
+        await client.eventually(swapped(meshed, before))
+        await client.get("http://reviews/")
+        await client.eventually(lambda: leaves.ended == 1)
+        assert stays.ended == 0
+
+    meshed.run(scenario)
+    assert stays.connections == 1
