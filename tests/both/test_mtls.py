@@ -133,8 +133,8 @@ def test_an_endpoint_that_is_secured_from_now_on_is_not_called_in_the_clear_agai
         assert error
         meshed.traffic("tls: {mode: ISTIO_MUTUAL}")
         await client.eventually(
-            lambda: meshed.mesh.plan.clusters and any(c.peers for c in meshed.mesh.plan.clusters.values())
-        )  # type: ignore[union-attr]
+            lambda: meshed.mesh.plan is not None and any(c.peers for c in meshed.mesh.plan.clusters.values())
+        )
         assert (await client.get("http://reviews/")).text == "one"
 
     meshed.run(scenario)
