@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from meshlib.errors import SettingsError
 from meshlib.registries import open_registry
 from meshlib.registries.consul.address import consul_settings, read_token
+from meshlib.registries.consul.client import ConsulClient
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,37 @@ def test_no_secret_is_in_the_url() -> None:
     assert settings.auth == "me:pass"
     assert settings.url == "consul://here:8500"
     assert (repr(settings), str(settings)) == ("<ConsulSettings consul://here:8500>",) * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "overheard"),
+    [
+        ("consul://", False),
+        ("consul://localhost:8500", False),
+        ("consul://127.0.0.2", False),
+        ("consul://[::1]", False),
+        ("consul:///run/consul.sock", False),
+        ("consul://10.0.0.5", True),
+        ("consul://consul.example", True),
+        ("consul://127.0.0.1.example", True),
+        ("consul://10.0.0.5?scheme=https", False),
+    ],
+)
+def test_what_a_network_would_hear_is_known(url: str, overheard: bool) -> None:
+    assert consul_settings(url, {}).overheard is overheard
+
+
+def test_a_client_that_can_be_overheard_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def opened(url: str) -> None:
+        client = ConsulClient(consul_settings(url, {"CONSUL_HTTP_TOKEN": "s3cret"}))
+        client._opened()
+        client._opened()
+        await client.aclose()
+
+    asyncio.run(opened("consul://10.0.0.5"))
+    asyncio.run(opened("consul://127.0.0.1"))
+    (record,) = caplog.records
+    assert "consul://10.0.0.5:8500 is asked in plain text" in record.getMessage()
 
 
 @pytest.mark.parametrize("token", ["s3cret\nmore", "s3cret more", "s3crét", "s3cret\x00", "s3cret" * 1000])

@@ -21,6 +21,7 @@ _NAME = re.compile(r"[a-z0-9_-]{1,63}")
 _PREFIX = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 _TOKEN = re.compile(r"[!-~]{1,4096}")
+_HERE = re.compile(r"localhost|::1|127(\.[0-9]+){3}")
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -73,6 +74,13 @@ class ConsulSettings(NamedTuple):
     deregister_after: float = 60.0
     stale: bool = False
     warning_weight: int = 1
+
+    @property
+    def overheard(self) -> bool:
+        """Whether the network hears what is said: the token that is sent, and the key that comes with a certificate."""
+        host = urlsplit(self.base).hostname or ""
+        here = bool(self.socket) or _HERE.fullmatch(host) is not None
+        return self.base.startswith("http:") and not here
 
     def __repr__(self) -> str:
         return f"<ConsulSettings {self.url}>"  # and neither token nor password

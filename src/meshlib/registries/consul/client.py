@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import logging
 import os
 import socket
 import ssl
@@ -47,6 +48,13 @@ _TIMEOUTS = httpx.Timeout(None, connect=CONNECT_TIMEOUT).as_dict()
 _KEEPALIVE = (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 """A network that was cut without a word is noticed after 10 s, and not at the end of a blocking query."""
 
+
+log = logging.getLogger("meshlib.registries")
+
+OVERHEARD = (
+    "{} is asked in plain text over a network, that hears the ACL token and the keys of identities from there;"
+    " ask an agent on this machine, or set scheme=https"
+)
 
 CONNECT_DISABLED = "connect must be enabled"
 """What Consul says, in lower case, when it has no CA."""
@@ -261,6 +269,8 @@ class ConsulClient:
         self._settle_here()
         if self._transport is None:
             settings = self.settings
+            if settings.overheard:
+                log.warning("%s", OVERHEARD.format(self.url))
             # Each blocking query has a connection of its own, so their number is no limit's business.
             transport = httpx.AsyncHTTPTransport(
                 verify=_tls(self) if settings.base.startswith("https:") else False,
