@@ -22,6 +22,7 @@ from tests.support.authority import SERVER, Authority, Issued, self_signed
 from tests.support.servers import Fleet
 from tests.unit.identity.hands import client_context
 from tests.wire.secured import Endpoint, server_context
+from tests.wire.server import OK, Peer
 from tests.wire.server import Server as Listener
 
 REVIEWS, RATINGS = Realm.id("reviews"), Realm.id("ratings")
@@ -138,6 +139,29 @@ def test_who_says_openly_that_it_is_another_is_refused_by_the_name_in_the_docume
         sync_get(mesh, "http://reviews/secret")
     assert rogue.listener.connections >= 1
     assert rogue.heard == b""
+
+
+UNNAMED = NAMED.replace(f', subjectAltNames: ["{REVIEWS}"]', "")
+
+
+@pytest.mark.parametrize("get", [sync_get, async_get])
+@pytest.mark.parametrize(
+    ("document", "said"), [(NAMED, "it doesn't speak TLS"), (UNNAMED, "no identity is known for this endpoint")]
+)
+def test_who_leaves_its_identity_out_gets_nothing_in_the_clear_where_a_document_says_mtls(
+    document: str, said: str, get: Get, fleet: Fleet, realm: Realm
+) -> None:
+    heard: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        heard.append(peer.sock.recv(65536))
+        peer.send(OK)
+
+    listener = Listener(script)
+    put_in(fleet, document, Instance("reviews", "127.0.0.1", listener.port))
+    with listener, realm.mesh(fleet, "web") as mesh, pytest.raises(meshlib.ConnectFailed, match=said):
+        get(mesh, "http://reviews/secret")
+    assert all(came[:1] in {b"", b"\x16"} for came in heard), "something else than the beginning of TLS was sent"
 
 
 def test_beside_the_right_server_an_intruder_gets_no_byte_and_costs_no_call(fleet: Fleet, realm: Realm) -> None:
