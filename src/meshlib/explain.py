@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from meshlib.plan.cluster import Cluster
+from meshlib.plan.peers import PeerTls
 from meshlib.plan.plan import Plan
 from meshlib.plan.route import RoutePlan
 from meshlib.policy.balance import FailoverPicker
@@ -31,13 +32,19 @@ class Candidate(NamedTuple):
 
 
 class EndpointView(NamedTuple):
-    """An endpoint as the picker sees it; `excluded` says why it isn't available, "" when it is."""
+    """An endpoint as the picker sees it.
+
+    Attributes:
+        excluded: why it isn't available, "" when it is.
+        tls: how it is spoken to and who it has to be, "" in the clear.
+    """
 
     address: str
     weight: int
     active: int
     cost: float
     excluded: str
+    tls: str = ""
 
 
 class ClusterView(NamedTuple):
@@ -111,7 +118,8 @@ def _cluster_lines(cluster: ClusterView) -> Iterator[str]:
     for endpoint in cluster.endpoints:
         why = f"   excluded: {endpoint.excluded}" if endpoint.excluded else ""
         figures = f"weight {endpoint.weight}  in flight {endpoint.active}  cost {endpoint.cost:.4g}"
-        yield f"            {endpoint.address:24} {figures}{why}"
+        tls = f"   {endpoint.tls}" if endpoint.tls else ""
+        yield f"            {endpoint.address:24} {figures}{tls}{why}"
 
 
 def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: float) -> Explanation:
@@ -236,5 +244,18 @@ def _endpoint(cluster: Cluster, endpoint: EndpointState, now: float) -> Endpoint
     elif endpoint.ejected_until > now:
         excluded = f"ejected for another {endpoint.ejected_until - now:.1f} s"
     return EndpointView(
-        endpoint.address, picker.weights[endpoint], endpoint.active, picker.cost(endpoint, now), excluded
+        endpoint.address,
+        picker.weights[endpoint],
+        endpoint.active,
+        picker.cost(endpoint, now),
+        excluded,
+        _tls(cluster.peers.get((endpoint.host, endpoint.port))),
     )
+
+
+def _tls(peer: PeerTls | None) -> str:
+    if peer is None:
+        return ""
+    if not peer.verify:
+        return f"{peer.mode}, whoever it is"
+    return f"{peer.mode} as {' or '.join(peer.names) or peer.sni}"

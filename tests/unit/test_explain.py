@@ -127,3 +127,18 @@ def test_a_cluster_that_nobody_serves_is_said_to_raise(plan: Plan) -> None:
     empty = compile_plan(Snapshot((), documents, "v8"), "default", StateStore(), 0.0, lambda: 0.5)
     assert "nobody serves it (no instance is registered): its calls raise NoEndpoints" in str(asked(empty))
     assert "NoEndpoints" not in str(asked(plan))
+
+
+def test_how_an_endpoint_is_spoken_to_is_there_and_who_it_has_to_be() -> None:
+    instances = (
+        Instance(service="reviews", host="10.0.0.1", port=80, identity="spiffe://example.org/ns/default/sa/reviews"),
+        Instance(service="reviews", host="10.0.0.2", port=80),
+    )
+    snapshot = Snapshot(instances, (), "v1")
+    [cluster] = asked(compile_plan(snapshot, "default", StateStore(), 0.0, lambda: 0.5, identity=True)).clusters
+    assert [endpoint.tls for endpoint in cluster.endpoints] == [
+        "ISTIO_MUTUAL as spiffe://example.org/ns/default/sa/reviews",
+        "",
+    ]
+    [alone] = asked(compile_plan(snapshot, "default", StateStore(), 0.0, lambda: 0.5)).clusters
+    assert [endpoint.tls for endpoint in alone.endpoints] == ["", ""]

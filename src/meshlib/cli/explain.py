@@ -71,9 +71,14 @@ def _plan(settings: Settings) -> Plan:
     if loaded.problems:
         warn("the documents can't all be applied (see meshlib check): processes go on with those they had before")
     snapshot = Snapshot(update.instances, settle(loaded.resources).resources, update.version)
-    allow_any = settings.outbound == "allow-any"
     return compile_plan(
-        snapshot, settings.namespace, StateStore(), time.monotonic(), random.random, allow_any=allow_any
+        snapshot,
+        settings.namespace,
+        StateStore(),
+        time.monotonic(),
+        random.random,
+        allow_any=settings.outbound == "allow-any",
+        identity=settings.identity != "none",
     )
 
 
