@@ -11,8 +11,9 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["Changes", "Flag"]
+__all__ = ["Changes", "Flag", "trio_here"]
 
 Wake = Callable[[], object]
 
@@ -84,9 +85,17 @@ class Flag(Changes):
 
 def _waking(wake: Callable[[], object]) -> Wake:
     """What does `wake` on the loop that runs now, from any thread; raises RuntimeError when that loop has ended."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        token = trio.lowlevel.current_trio_token()
+    if (trio := trio_here()) is not None:
+        token = trio.current_trio_token()
         return lambda: token.run_sync_soon(wake)
     loop = asyncio.get_running_loop()
     return lambda: loop.call_soon_threadsafe(wake)
+
+
+def trio_here() -> Any:
+    """The module `trio.lowlevel` where trio is the event loop that runs now; None elsewhere.
+
+    httpcore imports trio, on whatever thread needs it first: there may be one of which only a part is there yet.
+    """
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    return lowlevel if lowlevel is not None and lowlevel.in_trio_run() else None

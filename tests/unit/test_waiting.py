@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import types
 from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
 
-from meshlib.waiting import Changes, Flag
+from meshlib.waiting import Changes, Flag, trio_here
+from meshlib.wire.spawn import spawner
 
 LONG = 30.0
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -47,13 +50,12 @@ def test_coroutines_that_wait_go_on_when_another_thread_sets_the_flag(backend: s
 
 @BACKENDS
 def test_who_waits_for_more_than_has_come_about_goes_on_waiting(backend: str) -> None:
-    changes, count = Changes(), [0]
+    changes, count, found = Changes(), [0], []
 
-    async def main() -> bool:
+    async def main() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(tell)
-            found = await changes.sleep_until(lambda: count[0] == 3, LONG)
-        return found
+            found.append(await changes.sleep_until(lambda: count[0] == 3, LONG))
 
     async def tell() -> None:
         for _ in range(3):
@@ -61,7 +63,8 @@ def test_who_waits_for_more_than_has_come_about_goes_on_waiting(backend: str) ->
             count[0] += 1
             changes.tell()
 
-    assert anyio.run(main, backend=backend)
+    anyio.run(main, backend=backend)
+    assert found == [True]
 
 
 @BACKENDS
@@ -103,6 +106,20 @@ def test_a_loop_that_ended_while_somebody_waited_keeps_nobody_from_hearing() -> 
     flag.set()
     thread.join(LONG)
     assert not thread.is_alive()
+
+
+def test_trio_of_which_only_a_part_is_there_is_not_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread is importing it."""
+    monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
+
+    async def main() -> bool:
+        assert trio_here() is None
+        spawner()
+        flag = Flag()
+        threading.Timer(0.01, flag.set).start()
+        return await flag.sleep(LONG)
+
+    assert asyncio.run(main())
 
 
 async def _as_coroutine(awaitable: Awaitable[object]) -> object:

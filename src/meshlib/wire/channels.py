@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import asyncio
 import functools
-import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,7 @@ from meshlib.plan.cluster import Cluster, Limits
 from meshlib.plan.peers import PeerTls
 from meshlib.plan.plan import Plan
 from meshlib.state.endpoint import EndpointState
+from meshlib.waiting import trio_here
 from meshlib.wire.forking import renew_in_children, set_aside
 from meshlib.wire.keeper import at_the_end
 from meshlib.wire.message import AsyncReply, Request, SyncReply, Timing
@@ -286,12 +286,7 @@ class AsyncChannels:
             every = list(self._sets.values())
         for channels in every:
             channels.close()
-        if _on_trio():
+        if trio_here() is not None:
             trio = self._trio.get(None)
             if trio is not None:
                 trio.close()
-
-
-def _on_trio() -> bool:
-    trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())

@@ -9,6 +9,8 @@ from types import ModuleType
 
 import anyio
 
+from meshlib.waiting import trio_here
+
 __all__ = ["Spawn", "settled", "spawner"]
 
 Work = Callable[[], Awaitable[None]]
@@ -23,8 +25,7 @@ _late: list[tuple[object, Work]] = []
 
 def spawner() -> Spawn:
     """A function that starts a coroutine function on the loop that runs now, from wherever it is called later."""
-    trio = sys.modules.get("trio")
-    return _on_trio(trio) if trio is not None and trio.lowlevel.in_trio_run() else _on_asyncio()
+    return _on_trio(sys.modules["trio"]) if trio_here() is not None else _on_asyncio()
 
 
 def _on_trio(trio: ModuleType) -> Spawn:
