@@ -60,7 +60,10 @@ class Gate:
         self._hops = Hops(mesh.settings.trusted_hops)
         self._denials = Sparing(log)
         self._told = False
-        self._seen: tuple[Plan | None, bool] = (None, self.claims)  # one store, for threads come through at once
+        # While there is no plan, a service waits for one: in a process that starts, or was forked a moment ago, it may
+        # say STRICT. One store, for threads come through at once.
+        self._unplanned = self.claims or mesh.settings.service is not None
+        self._seen: tuple[Plan | None, bool] = (None, self._unplanned)
         if self.claims and "granian" in sys.modules:
             self._tell("granian")
 
@@ -68,7 +71,8 @@ class Gate:
         """Whether there is anything to judge by `plan`, or to tell the application. Where not, this is all it costs."""
         seen = self._seen
         if seen[0] is not plan:
-            seen = self._seen = plan, self.claims or (plan is not None and restricts(plan.inbound))
+            on = self._unplanned if plan is None else self.claims or restricts(plan.inbound)
+            seen = self._seen = plan, on
         return seen[1]
 
     @property
@@ -104,10 +108,14 @@ class Gate:
             believed = self._hops.trusts(peer.id, address)
             if believed:
                 caller = caller_of(b",".join(forwarded), self._hops, self.trust_domain)
-        denial = unready() if plan is None else admit(plan.inbound, peer, caller, request, port)
+        denial = admit(plan.inbound, peer, caller, request, port) if plan is not None else self._unready()
         if denial is not None or not believed:
             self._log(denial, caller, address, request, "" if believed else NOT_BELIEVED)
         return Entry(denial, caller, believed)
+
+    def _unready(self) -> Denial | None:
+        """What becomes of a request when no plan came: who has no identity asks nobody for one, and serves on."""
+        return unready() if self.claims else None
 
     def _log(
         self, denial: Denial | None, caller: SpiffeId | None, address: str | None, request: RequestView, note: str

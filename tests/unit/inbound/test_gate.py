@@ -19,6 +19,8 @@ import pytest
 from meshlib import ASGIMiddleware, Mesh, WSGIMiddleware
 from meshlib.identity.handshakes import HANDSHAKEN
 from meshlib.identity.incoming import ServerContext
+from meshlib.inbound.draining import Draining
+from meshlib.inbound.presence import Presence
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import Plan
 from meshlib.resources import Intention, Intentions
@@ -336,6 +338,42 @@ def test_nobody_is_let_in_before_there_is_a_configuration(
     assert len(place.called) == comes
     if not comes:
         assert sent[0]["status"] == 503
+
+
+@pytest.mark.parametrize(("says", "called"), [(Inbound("STRICT"), 0), (Inbound(), 1), (None, 1)])
+def test_a_service_without_an_identity_waits_for_its_first_configuration(
+    says: Inbound | None, called: int, mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ready() -> None:
+        mesh.plan = None if says is None else plan(says)
+
+    async def aready() -> None:
+        ready()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope)
+
+    def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+        reached.append(environ)
+        return []
+
+    mesh.settings = mesh.settings._replace(service="reviews")
+    monkeypatch.setattr(mesh, "ready", ready)
+    monkeypatch.setattr(mesh, "aready", aready)
+    monkeypatch.setattr(Presence, "watch", lambda *_, **__: None)
+    monkeypatch.setattr(Draining, "install", lambda _: None)
+    connection = Connection()
+    for middleware in (ASGIMiddleware(app, mesh), WSGIMiddleware(wsgi, mesh)):
+        reached: list[Any] = []
+        mesh.plan = None
+        if isinstance(middleware, ASGIMiddleware):
+            assert middleware._presence is not None
+            middleware._presence.begun = True
+            request = {"type": "http", "path": "/", "headers": [], "scheme": "http"}
+            anyio.run(middleware, request, connection.receive, connection.send)
+        else:
+            list(middleware(environ(**{"gunicorn.socket": object()}), lambda *_: None))
+        assert len(reached) == called
 
 
 def environ(**more: Any) -> dict[str, Any]:
