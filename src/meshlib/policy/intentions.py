@@ -153,6 +153,11 @@ def _values(header: str | None) -> Sequence[str | None]:
 def _readings(path: str) -> Iterator[str]:
     """The path as it is, and what somebody may make of it: decoded, with slashes merged and dots followed."""
     yield path
+    if not path.startswith(
+        "/"
+    ):  # of a target in absolute form, some servers give all, and some "" where it has no path
+        path = "/" + (path.partition("://")[2].partition("/")[2] if "://" in path else path)
+        yield path
     for read in (path, unquote(path)) if "%" in path else (path,):
         if "//" in read or "/." in read or "\\" in read or read is not path:
             yield _followed(read)

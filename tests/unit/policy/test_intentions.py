@@ -88,6 +88,15 @@ def test_no_way_of_writing_a_path_avoids_a_denial(path: str) -> None:
     assert not permits(Permission("deny", path_regex="/ad.*"), path=path)
 
 
+@pytest.mark.parametrize("path", ["", "http://web", "http://web/", "*"])
+def test_a_target_without_a_path_is_the_root(path: str) -> None:
+    assert not permits(Permission("deny", path_prefix="/"), path=path)
+
+
+def test_a_target_in_absolute_form_avoids_no_denial() -> None:
+    assert not permits(Permission("deny", path_prefix="/admin"), path="http://web/x/../admin")
+
+
 @pytest.mark.parametrize("path", ["/public/../admin", "/public/%2e%2e/admin", "/public/..", "/public\\..\\admin"])
 def test_no_way_of_writing_a_path_gets_more_than_is_allowed(path: str) -> None:
     assert not permits(Permission("allow", path_prefix="/public/"), path=path)
