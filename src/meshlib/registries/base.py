@@ -243,8 +243,9 @@ def merge(leases: Iterable[Instance]) -> tuple[tuple[Instance, ...], tuple[str, 
     """One instance per address of a service, and warnings about leases that contradict each other.
 
     The workers of one server register the same address. The greatest weight counts, one healthy worker makes the
-    address healthy, and labels and locality are those of the least lease id. The merged id is the address, so that
-    nothing changes when a worker is replaced.
+    address healthy, and labels and locality are those of the least lease id. So is the identity, of the leases that
+    announce one: a lease that is of before, or of somebody else, brings nobody back to plain text. The merged id is the
+    address, so that nothing changes when a worker is replaced.
     """
     groups: dict[tuple[str, str, str, str, int], list[Instance]] = {}
     for lease in leases:
@@ -259,12 +260,19 @@ def merge(leases: Iterable[Instance]) -> tuple[tuple[Instance, ...], tuple[str, 
                 f"{first.namespace}/{first.service} at {where} is registered with different labels or localities; "
                 f"those of lease {first.id} are used"
             )
+        identified = sorted((lease.id, lease.identity) for lease in group if lease.identity)
+        if any(lease.identity != first.identity for lease in group):
+            warnings.append(
+                f"{first.namespace}/{first.service} at {where} is registered with different identities; "
+                f"that of lease {identified[0][0]} is used"
+            )
         merged.append(
             msgspec.structs.replace(
                 first,
                 id=where,
                 weight=max(lease.weight for lease in group),
                 healthy=any(lease.healthy for lease in group),
+                identity=identified[0][1] if identified else "",
             )
         )
     return tuple(merged), tuple(warnings)

@@ -60,6 +60,16 @@ def test_the_same_address_in_two_services_is_two_instances() -> None:
     assert warnings == ()
 
 
+@pytest.mark.parametrize("order", [("", "spiffe://a/b"), ("spiffe://a/b", ""), ("spiffe://a/b", "spiffe://a/c")])
+def test_a_lease_without_an_identity_brings_nobody_back_to_plain_text(order: tuple[str, str]) -> None:
+    leases = [Instance("web", "h", 1, id=f"lease-{number}", identity=said) for number, said in enumerate(order)]
+    (merged,), (warning,) = merge(reversed(leases))
+    assert merged.identity == "spiffe://a/b"
+    assert "web at h:1 is registered with different identities; that of lease lease-" in warning
+    (alike,), none = merge([leases[0], leases[0]])
+    assert (alike.identity, none) == (order[0], ())
+
+
 def test_the_version_tells_apart_documents_that_are_cut_differently() -> None:
     assert make_update((), [Source("a", b"bc")]).version != make_update((), [Source("ab", b"c")]).version
 
