@@ -1,4 +1,4 @@
-"""The client of one agent keeps quiet in the application's log, and begins afresh on another event loop."""
+"""The client of one agent keeps quiet in the log, begins afresh on another event loop, and waits for no trickle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 
 import pytest
 
+from meshlib.errors import RegistryError
+from meshlib.registries.consul import client as client_module
 from meshlib.registries.consul.address import consul_settings
 from meshlib.registries.consul.client import AT_ONCE, ConsulClient
 from tests.support.consul import ConsulAgent
@@ -52,3 +54,31 @@ def test_a_client_left_open_on_a_loop_that_ended_serves_on_the_next(consul: Cons
         before.run_until_complete(left.aclose())
     finally:
         before.close()
+
+
+def test_an_answer_that_has_begun_is_not_waited_for_as_a_change_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "BODY_WAIT", 0.3)
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nx-consul-index: 1\r\n\r\n")
+        ended = asyncio.ensure_future(reader.read())
+        while not ended.done():
+            writer.write(b" ")
+            await asyncio.wait([ended], timeout=0.05)
+        writer.close()
+
+    async def ask() -> str:
+        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = ConsulClient(consul_settings(f"consul://127.0.0.1:{port}", {}))
+        try:
+            async with asyncio.timeout(10):
+                with pytest.raises(RegistryError) as caught:
+                    await client.get("/v1/kv/meshlib/", index=1, wait=300)
+        finally:
+            await client.aclose()
+            server.close()
+        return str(caught.value)
+
+    assert "no whole answer" in asyncio.run(ask())

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import math
 import os
 import socket
 import ssl
@@ -37,6 +38,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 TIMEOUT = 10.0
 """Seconds for a request that isn't held back; and what a blocking query gets besides its wait and Consul's jitter."""
+
+BODY_WAIT = 30.0
+"""Seconds from the head of an answer to its end: nobody waits for a change any more."""
 
 CONNECT_TIMEOUT = 3.0
 
@@ -176,8 +180,9 @@ class ConsulClient:
         """Any request, within `timeout` seconds from the first byte sent to the last received. Raises RegistryError."""
         headers = self._headers()
         transport = self._opened()
+        begun = False
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as limit:
                 request = httpx.Request(
                     method,
                     self.settings.base + path,
@@ -187,12 +192,16 @@ class ConsulClient:
                     extensions={"timeout": _TIMEOUTS},
                 )
                 response = await transport.handle_async_request(request)
+                # Whoever has begun to answer has nothing more to wait for: a trickle isn't waited for as a change is.
+                begun = True
+                limit.reschedule(min(limit.when() or math.inf, asyncio.get_running_loop().time() + BODY_WAIT))
                 try:
                     body = await self._body(method, path, response)
                 finally:
                     await response.aclose()
         except TimeoutError as error:
-            raise self.error(f"no answer within {timeout:.0f} s", "see the agent's log") from error
+            seconds = f"{min(timeout, BODY_WAIT) if begun else timeout:.0f} s"
+            raise self.error(f"no {'whole ' if begun else ''}answer within {seconds}", "see the agent's log") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise self._unreachable(error) from error
         return self._judged(method, path, response, body, missing_ok)
