@@ -62,11 +62,14 @@ def test_an_answer_that_has_begun_is_not_waited_for_as_a_change_is(monkeypatch: 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nx-consul-index: 1\r\n\r\n")
-        ended = asyncio.ensure_future(reader.read())
-        while not ended.done():
+        hung_up = asyncio.ensure_future(reader.read())
+        while not hung_up.done():
             writer.write(b" ")
-            await asyncio.wait([ended], timeout=0.05)
+            await asyncio.wait([hung_up], timeout=0.05)
         writer.close()
+        ended.set()
+
+    ended = asyncio.Event()
 
     async def ask() -> str:
         server = await asyncio.start_server(trickle, "127.0.0.1", 0)
@@ -79,6 +82,7 @@ def test_an_answer_that_has_begun_is_not_waited_for_as_a_change_is(monkeypatch: 
         finally:
             await client.aclose()
             server.close()
+        await ended.wait()
         return str(caught.value)
 
     assert "no whole answer" in asyncio.run(ask())
