@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from meshlib.cli.output import UsageError
+from meshlib.cli.output import UsageError, warn
 from meshlib.errors import RegistryError
 from meshlib.registries import Registry, Update, open_registry
 from meshlib.registries.base import EMPTY
@@ -47,21 +47,29 @@ async def _opened(settings: Settings) -> AsyncIterator[Registry]:
         await registry.aclose()
 
 
-async def snapshot(registry: Registry) -> Update:
-    """What the registry holds; nothing when it is yet to be created. Raises RegistryError."""
+async def snapshot(registry: Registry, *, warns: bool = True) -> Update:
+    """What the registry holds; nothing when it is yet to be created. Raises RegistryError.
+
+    Args:
+        registry: to be read.
+        warns: say on stderr what was passed over, or couldn't be seen: "not found" may be for that reason.
+    """
     try:
-        return await registry.snapshot()
+        found = await registry.snapshot()
     except RegistryError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
         return EMPTY
+    for warning in found.warnings if warns else ():
+        warn(warning)
+    return found
 
 
-def read(settings: Settings) -> Update:
+def read(settings: Settings, *, warns: bool = True) -> Update:
     """`snapshot` for verbs that only read: they say so when there is no registry yet. Raises RegistryError."""
 
     async def look(registry: Registry) -> Update:
-        found = await snapshot(registry)
+        found = await snapshot(registry, warns=warns)
         if found is EMPTY:
             print(f"{registry.url} does not exist yet: whoever registers or applies next creates it", file=sys.stderr)
         return found

@@ -13,6 +13,8 @@ import yaml
 
 from meshlib.cli.command import VERBS
 from meshlib.cli.output import paint, table
+from meshlib.registries.base import Update, make_update
+from meshlib.testing.memory import MemoryRegistry
 from tests.unit.cli.conftest import RULE, SERVICE
 
 
@@ -277,3 +279,20 @@ def test_a_peer_authentication_has_a_table(meshlib: Any, write: Any) -> None:
         ["NAME", "SELECTOR", "MTLS", "PORTS"],
         ["strict", "app=reviews", "STRICT", "8080:", "DISABLE"],
     ]
+
+
+@pytest.mark.parametrize(
+    "verb", [["get"], ["check"], ["explain", "http://reviews/"], ["delete", "vs", "reviews"]], ids=lambda verb: verb[0]
+)
+def test_what_the_registry_could_not_tell_is_said_beside_an_answer_of_nothing(
+    meshlib: Any, monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    class Closed(MemoryRegistry):
+        async def snapshot(self) -> Update:
+            return make_update([], [], ("the token may not read documents",))
+
+    monkeypatch.setattr("meshlib.cli.registry.open_registry", lambda _: Closed())
+    assert "warning: the token may not read documents\n" in meshlib(*verb).err
+    ran = meshlib("status")
+    assert "the token may not read documents" in ran.out
+    assert not ran.err
