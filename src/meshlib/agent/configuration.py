@@ -80,6 +80,7 @@ class Configuration:
         self._resources: tuple[Resource, ...] = ()
         self._good_sources: tuple[Source, ...] = ()
         self._sources: tuple[Source, ...] | None = None
+        self._deferred: set[str] = set()
         self._seen: Update | None = None
         self._served: dict[str, list[Instance]] = {}
         self._suspects: dict[str, float] = {}
@@ -120,8 +121,8 @@ class Configuration:
                 log.warning("%s", warning)
         self.warnings = said.warnings
         self._seen = said
-        if said.sources != self._sources:
-            self._decode(said.sources, now)
+        if said.sources != self._sources or self._deferred & (said.asked or self._deferred):
+            self._decode(said.sources, said.asked, now)
         return self._put_in_force(now)
 
     def _lament(self, error: str, now: float) -> None:
@@ -135,16 +136,30 @@ class Configuration:
         """Let go of suspect endpoints whose time is over; answers as `take` does."""
         return self._put_in_force(now) if self._seen is not None else None
 
-    def _decode(self, sources: tuple[Source, ...], now: float) -> None:
-        """Adopt the documents if all of them are good; else the old ones stay."""
+    def _decode(self, sources: tuple[Source, ...], asked: frozenset[str] | None, now: float) -> None:
+        """Adopt the documents if all of them are good; else the old ones stay.
+
+        A registry that tells of some hosts only may define subsets of the others (a service-resolver does). A document
+        that names one is judged once its host was asked for, and till then holds up nothing.
+        """
         self._sources = sources
-        loaded = load(sources, strict=self._strict)
+        self._deferred = set()
+
+        def elsewhere(host: str) -> bool:
+            if asked is None or host in asked:
+                return False
+            self._deferred.add(host)
+            return True
+
+        loaded = load(sources, strict=self._strict, elsewhere=elsewhere)
         if loaded.problems:
             error = InvalidDocuments(loaded.problems)
-            others = "the old ones stay in force" if self._adopted else self._make_do(loaded)
+            others = "the old ones stay in force" if self._adopted else self._make_do(loaded, elsewhere)
             log.error("the documents can't be applied, %s:\n%s", others, error)
             self.invalid = Trouble(error, self.invalid.since if self.invalid is not None else now)
             return
+        if self.invalid is not None:
+            log.info("the documents can be applied again, after %.1f s", now - self.invalid.since)
         self.invalid = None
         self._adopt(loaded, sources)
 
@@ -154,10 +169,10 @@ class Configuration:
         self.notes = (*loaded.notes, *settled.notes)
         self._adopted = True
 
-    def _make_do(self, loaded: Loaded) -> str:
+    def _make_do(self, loaded: Loaded, elsewhere: Callable[[str], bool]) -> str:
         """Have something in force although there was nothing before: a slip in one document must not undo STRICT."""
         sources = self._recall()
-        kept = load(sources, strict=self._strict)
+        kept = load(sources, strict=self._strict, elsewhere=elsewhere)
         if sources and not kept.problems:
             self._adopt(kept, sources)
             return "those of the last good configuration are in force"

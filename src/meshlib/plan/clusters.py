@@ -127,14 +127,16 @@ class Clusters:
         _, rule = _applicable(self._rules, host, self._namespace, home) or ("", None)
         policy = rule.traffic_policy or NO_POLICY if rule is not None else NO_POLICY
         labels: Mapping[str, str] = {}
-        if rule is not None and subset:
+        inside: Sequence[Member] = members
+        if subset:
             # Rules for one host are joined, as in Istio: a subset may be another's.
-            joined = (rule, *(one for _, one in self._rules.get(host, ())))
+            joined = (*(() if rule is None else (rule,)), *(one for _, one in self._rules.get(host, ())))
             chosen = next((one for each in joined for one in each.subsets if one.name == subset), None)
             if chosen is not None:
                 labels = chosen.labels
                 policy = over(policy, chosen.traffic_policy)
-        inside = [member for member in members if labels.items() <= member.labels.items()]
+            # Nobody knows who belongs to a subset that isn't defined, least of all everybody.
+            inside = [member for member in members if chosen is not None and labels.items() <= member.labels.items()]
         return _Group(host, inside, len(members), labels, policy, home)
 
     def _compile(self, name: str, subset: str | None, group: _Group, port: int) -> Cluster:

@@ -56,12 +56,16 @@ _MAX_NAME = 512
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
-def load(sources: Iterable[Source], *, strict: bool = False) -> Loaded:
+def load(
+    sources: Iterable[Source], *, strict: bool = False, elsewhere: Callable[[str], bool] = lambda _host: False
+) -> Loaded:
     """Decodes and checks documents. Never raises for what the texts hold.
 
     Args:
         sources: YAML or JSON texts of one or more documents each.
         strict: whether a field that would be approximated or ignored is a problem instead of a note.
+        elsewhere: whether subsets of the host of this full name may be defined in what isn't among `sources`; then one
+            that nobody defines is no problem.
 
     Returns:
         The sound resources in order, what is wrong with the others, and the notes of all. At most 1000 problems and
@@ -81,7 +85,7 @@ def load(sources: Iterable[Source], *, strict: bool = False) -> Loaded:
         return resource.origin._replace(line=line_of(texts[id(resource)], path))
 
     # A faulty document still defines what it defines: leaving it out here would only add faults that aren't there.
-    dangling = check_references([entry.resource for entry in decoded], locate).errors
+    dangling = check_references([entry.resource for entry in decoded], locate, elsewhere).errors
     faulty = {problem.origin[:2] for problem in dangling}
     sound = [entry.resource for entry in decoded if entry.sound and entry.resource.origin[:2] not in faulty]
     return Loaded(tuple(sound), (*problems, *dangling), tuple(notes))

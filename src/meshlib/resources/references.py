@@ -58,7 +58,13 @@ def _whole_document(resource: Resource, path: Path) -> Origin:
     return resource.origin
 
 
-def check_references(resources: Iterable[Resource], locate: Locate = _whole_document) -> References:
+def _nowhere(host: str) -> bool:
+    return False
+
+
+def check_references(
+    resources: Iterable[Resource], locate: Locate = _whole_document, elsewhere: Callable[[str], bool] = _nowhere
+) -> References:
     """Checks that what the documents name is defined, and defined once.
 
     Services register while the mesh runs, so that a host no document mentions is no fault.
@@ -66,6 +72,8 @@ def check_references(resources: Iterable[Resource], locate: Locate = _whole_docu
     Args:
         resources: every document that is to be in force.
         locate: where a path of a resource stands; without it problems name where the document begins.
+        elsewhere: whether subsets of the host of this full name may be defined where it can't be seen. Asked of hosts
+            with a subset that nobody defines.
     """
     every = tuple(resources)
     rules = [rule for resource in every for rule in _rules(resource)]
@@ -74,7 +82,9 @@ def check_references(resources: Iterable[Resource], locate: Locate = _whole_docu
         for name in aliases(rule.host, ""):
             by_host[name].append(rule)
     uses = (use for resource in every for use in _uses(resource))
-    undefined = (finding for use in uses if (finding := _undefined(use, by_host)) is not None)
+    undefined = (
+        finding for use in uses if (finding := _undefined(use, by_host)) is not None and not elsewhere(use.host)
+    )
     errors = [_problem(finding, locate) for finding in (*_same_name(every), *undefined)]
     written = [rule for rule in rules if not made(rule.resource)]
     return References(errors, [_problem(finding, locate) for finding in (*_same_host(written), *_same_scope(every))])

@@ -221,3 +221,37 @@ def test_a_users_document_is_in_force_before_one_that_was_made_and_the_notes_say
     mesh.configuration.take(make_update([reviews()], [GOOD, made]), 2.0)
     assert [resource.metadata.name for resource in mesh.last.resources] == ["a"]
     assert "shadowed" in mesh.configuration.notes[0].reason
+
+
+CANARY = Source(
+    "mesh.yaml",
+    b"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: canary}\n"
+    b"spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: v2}}]}]}\n",
+)
+RESOLVER = Source(
+    "a resolver",
+    b"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: made}\n"
+    b"spec: {host: reviews, subsets: [{name: v2, labels: {version: v2}}]}\n",
+)
+REVIEWS = frozenset({"reviews.default.svc.cluster.local"})
+
+
+def test_a_subset_of_a_host_that_was_not_asked_for_holds_up_no_document(mesh: Published) -> None:
+    mesh.configuration.take(make_update([], [GOOD, CANARY], asked=frozenset()), 1.0)
+    assert mesh.configuration.invalid is None
+    assert [resource.metadata.name for resource in mesh.last.resources] == ["a", "canary"]
+
+
+def test_a_subset_is_judged_once_its_host_was_asked_for(mesh: Published) -> None:
+    mesh.configuration.take(make_update([], [CANARY], asked=frozenset()), 1.0)
+    mesh.configuration.take(make_update([reviews()], [CANARY], asked=REVIEWS), 2.0)
+    assert mesh.configuration.invalid is not None
+    assert "a subset nobody defined" in str(mesh.configuration.invalid.error)
+    mesh.configuration.take(make_update([reviews()], [CANARY, RESOLVER], asked=REVIEWS), 3.0)
+    assert mesh.configuration.invalid is None
+
+
+def test_a_registry_that_tells_everything_defers_no_judgement(mesh: Published) -> None:
+    mesh.configuration.take(make_update([], [CANARY], asked=frozenset()), 1.0)
+    mesh.configuration.take(make_update([], [CANARY]), 2.0)
+    assert mesh.configuration.invalid is not None

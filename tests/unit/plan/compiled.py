@@ -43,8 +43,10 @@ def compiled(
     identity: bool = False,
     service: str | None = None,
     labels: Mapping[str, str] = {},
+    elsewhere: bool = False,
 ) -> Plan:
-    loaded = load([Source(f"{number}.yaml", text.encode()) for number, text in enumerate(documents)])
+    sources = [Source(f"{number}.yaml", text.encode()) for number, text in enumerate(documents)]
+    loaded = load(sources, elsewhere=lambda _host: elsewhere)
     assert not loaded.problems, [str(problem) for problem in loaded.problems]
     known = None if asked is None else frozenset(asked)
     snapshot = Snapshot(tuple(instances), tuple(loaded.resources), "7", known, intentions)

@@ -35,6 +35,12 @@ def test_a_subset_nobody_fits_has_no_endpoints() -> None:
     assert addresses(only(compiled(rule("{}"), TO_V2, instances=[reviews(1)]))) == []
 
 
+@pytest.mark.parametrize("rules", [[], [doc("DestinationRule", "host: reviews\n")]])
+def test_a_subset_nobody_defined_has_no_endpoints(rules: list[str]) -> None:
+    cluster = only(compiled(*rules, TO_V2, instances=BOTH, elsewhere=True))
+    assert (addresses(cluster), cluster.total) == ([], 2)
+
+
 def test_a_subset_s_policy_overrides_the_rule_s_group_by_group() -> None:
     text = rule(
         "{loadBalancer: {simple: ROUND_ROBIN}, connectionPool: {http: {maxRetries: 4}}}",
