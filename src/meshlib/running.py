@@ -74,6 +74,8 @@ class Running:
         self._choices = choices
         self._bridge = choices.make_bridge()
         self._snapshot: Snapshot | None = None
+        self._held: Plan | None = None  # the newest, while plans are held back
+        self._holding = False  # until there is an identity to live by them
         self._store = StateStore()
         self._agent: Agent | None = None
         self._lookups = self._new_lookups()
@@ -111,12 +113,13 @@ class Running:
     def _first_waits(self, agent: Agent) -> Iterator[tuple[Flag, float]]:
         """What the first calls wait for, and how long: all of them to the same moment."""
         until = agent.began + OPEN_WAIT
-        if self.plan is None:
+        if self.plan is None and self._held is None:
             yield agent.published, until - time.monotonic()
         if self.identity is not None:
             yield self.identity.settled, until - time.monotonic()
 
     def _plan_with(self, agent: Agent) -> Plan | None:
+        self._let_go()
         plan = self.plan
         if plan is None and agent is self._agent:
             # Without any configuration every host is outside the mesh; `status` and the log say why.
@@ -148,12 +151,13 @@ class Running:
         with self._lock:
             if self._agent is None:
                 publish = functools.partial(self._publish, self._session)
+                self._holding = self.identity is not None and not self.identity.settled.is_set()
                 if self._snapshot is not None:
                     publish(self._snapshot)
                 settings = self.settings
                 chores = [self._bridge.run, self._look_at_files]
                 if self.identity is not None:
-                    chores.append(self.identity.run)
+                    chores += [self.identity.run, functools.partial(self._hold, self.identity.settled, self._session)]
                 self._agent = Agent(
                     self._choices.make_registry,
                     publish,
@@ -171,6 +175,21 @@ class Running:
         while True:
             await asyncio.sleep(FILES_EVERY)
             self.peers.refresh()
+
+    async def _hold(self, settled: Flag, session: object) -> None:
+        """Keep plans back until there is a certificate, for a while: a chore of the agent's.
+
+        A call by the first plan would find peers that it can't show itself to.
+        """
+        await settled.sleep(OPEN_WAIT)
+        if session is self._session:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._holding:
+            with self._lock:
+                self._holding, held, self._held = False, self._held, None
+                self.plan = self.plan or held
 
     @property
     def _allow_any(self) -> bool:
@@ -196,7 +215,10 @@ class Running:
             self._bridge.attach(plan)
             self.peers.prepare({peer for cluster in plan.clusters.values() for peer in cluster.peers.values()})
             self._snapshot = snapshot
-            self.plan = plan
+            if self._holding:
+                self._held = plan
+            else:
+                self.plan = plan
             if plan.wanted and self._agent is not None:
                 self._agent.want(plan.wanted)
         self._lookups.published()
@@ -206,7 +228,7 @@ class Running:
         with self._lock:
             agent, self._agent = self._agent, None
             self._session = object()
-            self.plan = self._snapshot = None
+            self.plan = self._held = self._snapshot = None
             self._served = None
         if agent is not None:
             agent.close(CLOSE_WAIT)
@@ -257,7 +279,7 @@ class Running:
         if self.identity is not None:
             self.identity.after_fork()
         self.peers.after_fork()
-        self.plan = None
+        self.plan = self._held = None
 
 
 def _identity(settings: Settings) -> Identity | None:
