@@ -144,6 +144,18 @@ def test_what_can_be_no_instance_is_passed_over_in_words() -> None:
     assert health_of(answer(Meta={"meshlib-labels-0": "{"})).found == ()
 
 
+def test_nobody_slips_in_by_another_writing_of_a_services_name() -> None:
+    lists = [answer(ID=f"{name}-1", Service=name, Connect={"Native": True}) for name in ("Web", "web", "WEB")]
+    entries = msgspec.json.encode([entry for one in lists for entry in msgspec.json.decode(one)])
+    health = health_of(entries)
+    assert [found.native for found in health.found] == ["/ns/default/dc/dc1/svc/web"]
+    assert [warning.partition(":")[0] for warning in health.warnings] == [
+        "Web (Web-1 on n1) is passed over",
+        "WEB (WEB-1 on n1) is passed over",
+    ]
+    assert only(lists[0]).service == "web"  # and where it is written so by all, it is the service
+
+
 def test_a_native_service_has_the_path_that_consuls_ca_gives_it_whatever_it_says() -> None:
     data = answer(Connect={"Native": True}, Meta={"meshlib-identity": "spiffe://evil.example/x"})
     (found,) = health_of(data).found

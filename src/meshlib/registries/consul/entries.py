@@ -226,8 +226,14 @@ def health_of(answer: bytes, datacenter: str = "") -> Health:
     if len(entries) > MAX_INSTANCES:
         raise ValueError(f"{len(entries)} instances; at most {MAX_INSTANCES} are taken")
     found, warnings = [], []
+    lower = {entry.service.service for entry in entries if entry.service.service.islower()}
     for entry in entries:
         if entry.service.kind or _is_gone(entry):
+            continue
+        name = entry.service.service
+        if name not in lower and name.lower() in lower:
+            # Consul's lists know no case and its ACLs do: the right to write `Web` is none to write `web`.
+            warnings.append(f"{name} ({entry.service.id} on {entry.node.node}) is passed over: it isn't {name.lower()}")
             continue
         try:
             found.append(_found(entry, datacenter))
