@@ -147,9 +147,8 @@ class ConsulClient:
         asked = list(params)
         if index is not None and wait is not None:
             asked += [("index", str(index)), ("wait", f"{wait:.0f}s")]
-            timeout = (
-                TIMEOUT + wait + wait / 16
-            )  # Consul adds up to a sixteenth, so that not everybody comes back at once
+            # Consul adds up to a sixteenth, so that not everybody comes back at once.
+            timeout = TIMEOUT + wait + wait / 16
             return await self.request("GET", path, asked, timeout=timeout, missing_ok=missing_ok)
         self._settle_here()
         async with self._few:
@@ -200,8 +199,10 @@ class ConsulClient:
                 finally:
                     await response.aclose()
         except TimeoutError as error:
-            seconds = f"{min(timeout, BODY_WAIT) if begun else timeout:.0f} s"
-            raise self.error(f"no {'whole ' if begun else ''}answer within {seconds}", "see the agent's log") from error
+            lack, seconds = (
+                ("no whole answer within", min(timeout, BODY_WAIT)) if begun else ("no answer within", timeout)
+            )
+            raise self.error(f"{lack} {seconds:.0f} s", "see the agent's log") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise self._unreachable(error) from error
         return self._judged(method, path, response, body, missing_ok)
@@ -225,7 +226,7 @@ class ConsulClient:
     def _judged(self, method: str, path: str, response: httpx.Response, body: bytes, missing_ok: bool) -> Answer:
         status = response.status_code
         if status != 200 and not (status == 404 and missing_ok):
-            said = body[:200].decode("utf-8", "replace").strip() or response.reason_phrase
+            said = " ".join(body[:200].decode("utf-8", "replace").split()) or response.reason_phrase
             problem = f"{method} {path} was answered {status}: {said}"
             refused = Refused(self.url, problem, way_out(status, said, method, path))
             refused.status = status
@@ -242,7 +243,9 @@ class ConsulClient:
             reason = f"no connection within {CONNECT_TIMEOUT:.0f} s"
         if isinstance(error, httpx.RemoteProtocolError):
             # So an agent turns away who has too many connections; those of blocking queries outlive who asked.
-            return self.error(f"can't be reached: {reason}", "is the agent's limits.http_max_conns_per_client reached?")
+            return self.error(
+                f"can't be reached: {reason}", "did the agent stop? or is its limits.http_max_conns_per_client reached?"
+            )
         return self.error(f"can't be reached: {reason}", "is the Consul agent running there?")
 
     def _headers(self) -> dict[str, str]:
