@@ -93,7 +93,7 @@ def _select(update: Update, kind: Kind | None, every: bool, name: str | None, na
 def _tables(found: _Found, spaces: bool, *, wide: bool = False) -> Iterator[str]:
     blocks = []
     if found.instances:
-        heads = ["SERVICE", "ADDRESS", "HEALTH", "LABELS", "WEIGHT", "LOCALITY"][: 6 if wide else 4]
+        heads = ["SERVICE", "ADDRESS", "HEALTH", "LABELS", "WEIGHT", "LOCALITY", "IDENTITY"][: 7 if wide else 4]
         rows = [(one.namespace, _health(instance_row(one)[: len(heads)])) for one in found.instances]
         blocks.append(_block(heads, rows, spaces))
     for kind in KINDS:

@@ -125,8 +125,8 @@ def label(key: ResourceKey, namespace: str) -> str:
     return f"{short(key.kind)}/{where}{key.name}"
 
 
-def instance_row(instance: Instance) -> tuple[str, str, str, str, str, str]:
-    """Service, address, health and labels; in a wide table weight and locality, too."""
+def instance_row(instance: Instance) -> tuple[str, str, str, str, str, str, str]:
+    """Service, address, health and labels; in a wide table weight, locality and identity, too."""
     return (
         instance.service,
         address(instance.host, instance.port),
@@ -134,4 +134,5 @@ def instance_row(instance: Instance) -> tuple[str, str, str, str, str, str]:
         ",".join(f"{name}={value}" for name, value in sorted(instance.labels.items())),
         str(instance.weight),
         instance.locality,
+        instance.identity,
     )

@@ -13,7 +13,7 @@ import yaml
 
 from meshlib.cli.command import VERBS
 from meshlib.cli.output import paint, table
-from meshlib.registries.base import Update, make_update
+from meshlib.registries.base import Instance, Update, make_update
 from meshlib.testing.memory import MemoryRegistry
 from tests.unit.cli.conftest import RULE, SERVICE
 
@@ -32,6 +32,16 @@ def test_get_shows_a_table_for_each_kind(meshlib: Any) -> None:
         "NAME                      HOST      SUBSETS",
         "destinationrule/reviews   reviews   v1",
     ]
+
+
+def test_a_wide_table_shows_who_an_instance_is(meshlib: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    someone = Instance("reviews", "10.0.0.1", 80, identity="spiffe://mesh.test/reviews")
+    monkeypatch.setattr("meshlib.cli.get.read", lambda _settings: make_update([someone], []))
+    assert [line.split() for line in meshlib("get", "ep", "-o", "wide").out.splitlines()] == [
+        ["SERVICE", "ADDRESS", "HEALTH", "LABELS", "WEIGHT", "LOCALITY", "IDENTITY"],
+        ["reviews", "10.0.0.1:80", "healthy", "-", "1", "-", "spiffe://mesh.test/reviews"],
+    ]
+    assert "spiffe" not in meshlib("get", "ep").out
 
 
 @pytest.mark.usefixtures("applied")
