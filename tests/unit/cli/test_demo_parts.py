@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from meshlib.cli.demo import documents
-from meshlib.cli.demo.claims import Claim, lines
+from meshlib.cli.demo.claims import Claim, crowded, lines
 from meshlib.cli.demo.load import percentile, sigma3
 from meshlib.cli.demo.screen import Screen, bar, spark
 from meshlib.resources import Source, encode, load
@@ -42,6 +42,11 @@ def test_the_table_of_claims_marks_what_is_false() -> None:
         "✓ 2   a share       10 %    9 %",
         "✗ 3   none failed   0       4",
     ]
+
+
+def test_a_machine_with_too_much_to_do_is_named_beside_what_came_of_it() -> None:
+    assert crowded(3.9, 2) is None
+    assert "8.3 processes wanted its 2 CPUs" in str(crowded(8.3, 2))
 
 
 def test_three_deviations_shrink_with_the_root_of_the_count() -> None:

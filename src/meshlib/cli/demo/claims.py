@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from meshlib.cli.output import paint, table
 
-__all__ = ["Claim", "lines"]
+__all__ = ["Claim", "crowded", "lines"]
+
+CROWDED = 2.0
+"""Processes that want to run, for each CPU, at which what is measured is the machine. The demo makes about one."""
 
 
 class Claim(NamedTuple):
@@ -42,3 +45,15 @@ def lines(claims: Sequence[Claim]) -> Iterator[str]:
         ["", "CLAIM", "ASKED", "MEASURED"],
         [(f"{claim.mark} {claim.phase}", claim.says, claim.asked, claim.measured) for claim in claims],
     )
+
+
+def crowded(load: float, cpus: int) -> str | None:
+    """What to say when the machine had too much to do for its measurements to count, else None.
+
+    Args:
+        load: processes that wanted to run, on average over the last minute.
+        cpus: of the machine.
+    """
+    if load < CROWDED * cpus:
+        return None
+    return f"The machine was busy: {load:.1f} processes wanted its {cpus} CPUs. Try again when it has less to do."

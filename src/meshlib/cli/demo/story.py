@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 import meshlib
 from meshlib.cli.demo import documents
-from meshlib.cli.demo.claims import lines
+from meshlib.cli.demo.claims import crowded, lines
 from meshlib.cli.demo.load import Load
 from meshlib.cli.demo.phases import phases
 from meshlib.cli.demo.places import PLACES, Place
@@ -181,6 +182,8 @@ def _end(stage: Stage) -> bool:
     says = f"{wrong} of {len(stage.claims)} claims did not come true" if wrong else "Every claim came true"
     stage.screen.say()
     stage.screen.say(f"{says}, in {time.monotonic() - stage.began:.0f} s.")
+    if wrong and (excuse := crowded(os.getloadavg()[0], os.cpu_count() or 1)):
+        stage.screen.say(excuse)
     return not wrong
 
 
