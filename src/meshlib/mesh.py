@@ -37,6 +37,11 @@ __all__ = ["Mesh", "default_mesh"]
 
 log = logging.getLogger("meshlib")
 
+_PLAIN = (
+    "this process has an identity, and its server speaks plain text: callers don't hear of the identity; have it serve "
+    "with meshlib.server_ssl_context()"
+)
+
 
 class Mesh(Running):
     """A service mesh inside this process. Thread-safe; one serves any number of clients, loops and threads.
@@ -172,6 +177,9 @@ class Mesh(Running):
                 return  # two middleware around one application
             self._served = found
             self._announce(agent, *found)
+        # Behind a hop that is trusted, the hop speaks TLS.
+        if self.identity is not None and not self.takes_tls and not settings.trusted_hops:
+            log.warning("%s", _PLAIN)
 
     @overload
     def transport(self, client: None = None, **options: Any) -> httpx.BaseTransport: ...
