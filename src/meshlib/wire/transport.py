@@ -212,7 +212,8 @@ def _past_the_mesh(request: Any, plan: Plan) -> str:
     host = request.url.host
     return (
         f"meshlib: the mesh doesn't know {host!r} (configuration {plan.version}), so the call went past it; "
-        f"mesh.explain and `meshlib explain {request.url.scheme}://{host}/` name the hosts it knows"
+        f"mesh.explain and `meshlib explain {request.url.scheme}://{host}/` name the hosts it knows, "
+        "and mesh.status() what is wrong with the registry"
     )
 
 
