@@ -189,6 +189,23 @@ def test_a_token_in_a_file_is_replaced_while_the_process_runs(place: Place) -> N
     eventually(lambda: place.agent.get("/v1/agent/services"), PATIENCE)  # put back with the new token
 
 
+def test_a_token_that_may_no_longer_read_documents_deletes_none(place: Place) -> None:
+    file = place.folder / "token"
+    file.write_text(place.token(*RULES))
+    place.meshlib("apply", "-f", "-", token=place.agent.token, text=DOCUMENT)
+    mesh = place.mesh(f"?token_file={file}")
+    assert routes(mesh) == ["reviews[written]"]
+    aside = place.folder / "token.new"
+    aside.write_text(place.token(OURS, CALLED, NODES))
+    aside.rename(file)
+    # The query that waits was let in with the old token; the next one isn't, and has its answer at the next change.
+    for name in ("second", "third"):
+        text = DOCUMENT.replace("written", name)
+        place.meshlib("apply", "-f", "-", token=place.agent.token, text=text)
+    eventually(lambda: KEYS in said_of(mesh), PATIENCE)
+    assert routes(mesh) == ["reviews[second]"]
+
+
 def test_an_operator_is_told_which_rule_lacks(place: Place) -> None:
     writes, services, machines = OPERATOR
     place.agent.put("/v1/agent/service/register", {"Name": "reviews", "Address": "127.0.0.1", "Port": 9})

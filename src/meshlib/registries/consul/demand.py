@@ -33,7 +33,7 @@ from meshlib.registries.consul.questions import (
 from meshlib.registries.consul.rights import Right, request
 from meshlib.resources.intentions import Intentions
 
-__all__ = ["MAX_SERVICES", "Scope", "demanded", "snapshot_of", "unanswered"]
+__all__ = ["MAX_SERVICES", "Scope", "believed", "demanded", "snapshot_of", "unanswered"]
 
 MAX_SERVICES = 1000
 """Services watched at once: each has a connection to the agent."""
@@ -86,8 +86,15 @@ def demanded(scope: Scope, known: Known) -> dict[Question, str]:
         questions[ROOTS] = ""
     if scope.serving is not None:
         questions |= _of_intentions(scope.serving, known)
-    questions[RIGHTS] = request(_rights(scope, questions))
+    documents: Documents | None = known.get(Question("documents", scope.prefix))
+    # White space changes nothing but the revision: when documents vanish, it is asked at once whether they may be read.
+    questions[RIGHTS] = request(_rights(scope, questions)) + (" " if documents and documents.sources else "")
     return questions
+
+
+def believed(scope: Scope, known: Known) -> bool:
+    """Whether the documents Consul shows are all there are: those that the token may not read are left out."""
+    return Right("key", f"{scope.prefix}/") not in (known.get(RIGHTS) or ())
 
 
 def unanswered(scope: Scope, known: Known, questions: Iterable[Question]) -> list[Question]:

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from meshlib.errors import RegistryError
 from meshlib.registries.base import DEFAULT_TTL, MAX_INSTANCES, Instance, Lease, Update
 from meshlib.registries.consul.client import ConsulClient
-from meshlib.registries.consul.demand import MAX_SERVICES, Scope, demanded, snapshot_of, unanswered
-from meshlib.registries.consul.documents import DocumentStore
+from meshlib.registries.consul.demand import MAX_SERVICES, Scope, believed, demanded, snapshot_of, unanswered
+from meshlib.registries.consul.documents import Documents, DocumentStore
 from meshlib.registries.consul.parts import Parts
+from meshlib.registries.consul.questions import Question
 from meshlib.registries.consul.registration import Registrations
 from meshlib.resources import Resource, ResourceKey
 
@@ -62,6 +63,8 @@ class ConsulRegistry:
         parts = Parts(self.client, changed.set)
         self._watching.add(changed)
         last: Update | None = None
+        documents = Question("documents", self.client.settings.prefix)
+        readable: Documents | None = None
         trouble = ""
         try:
             while True:
@@ -71,7 +74,12 @@ class ConsulRegistry:
                 scope, error = self._scope(), parts.error
                 update = None
                 if not unanswered(scope, parts.known, demanded(scope, parts.known)):
-                    update = snapshot_of(scope, parts.known)
+                    known = parts.known
+                    if believed(scope, known):
+                        readable = known[documents]
+                    elif readable is not None:
+                        known = known | {documents: readable}  # a token that lost its right deletes no document
+                    update = snapshot_of(scope, known)
                     self._empty = _without_instances(update)
                 if update is not None and (_differs(update, last) or (trouble and error is None)):
                     last, trouble = update, ""
