@@ -88,7 +88,7 @@ class Mesh(Running):
         outbound: str | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         identity: str | None = None,
-        trusted_hops: Sequence[str] | None = None,
+        trusted_hops: str | Sequence[str] | None = None,
         strict: bool = False,
         retry_wait: WaitBaseT | None = None,
         retry_stop: StopBaseT | None = None,

@@ -68,7 +68,7 @@ def settings_from(
     outbound: str | None = None,
     state_dir: str | os.PathLike[str] | None = None,
     identity: str | None = None,
-    trusted_hops: Sequence[str] | None = None,
+    trusted_hops: str | Sequence[str] | None = None,
 ) -> Settings:
     """Arguments where they are given, else the variables, else the defaults.
 
@@ -95,7 +95,7 @@ def settings_from(
         outbound=_one_of(*value("outbound", outbound, OUTBOUND[0]), OUTBOUND),
         state_dir=directory.absolute(),
         identity=_identity(*value("identity", identity, "none")),
-        trusted_hops=_hops(*value("trusted_hops", None if trusted_hops is None else ",".join(trusted_hops), "")),
+        trusted_hops=_hops(*value("trusted_hops", _joined(trusted_hops), "")),
     )
 
 
@@ -141,6 +141,10 @@ def _identity(text: str, source: str) -> str:
     if text.partition(":")[0] not in IDENTITIES:
         raise SettingsError(f"{source} is {text!r}; expected none, files:///directory, consul or spiffe:///socket")
     return text
+
+
+def _joined(parts: str | Sequence[str] | None) -> str | None:
+    return parts if parts is None or isinstance(parts, str) else ",".join(parts)
 
 
 def _hops(text: str, source: str) -> tuple[str, ...]:

@@ -77,5 +77,10 @@ def test_a_bad_value_names_the_variable_the_value_and_what_is_allowed(variable: 
     assert allowed in message
 
 
+@pytest.mark.parametrize("hops", ["10.1.0.0/16,::1", ["10.1.0.0/16", "::1"]])
+def test_trusted_hops_are_a_list_or_as_the_variable_has_them(hops: str | list[str]) -> None:
+    assert settings_from(HOME, trusted_hops=hops).trusted_hops == ("10.1.0.0/16", "::1")
+
+
 def test_an_empty_variable_is_as_good_as_none() -> None:
     assert settings_from({**HOME, "MESHLIB_SERVICE": "", "MESHLIB_OUTBOUND": ""}).service is None
