@@ -117,6 +117,7 @@ class Web:
         try:
             self._serve(peer)
         finally:
+            peer.sock.close()
             with self._lock:
                 self.ended += 1
 

@@ -17,6 +17,8 @@ from tests.support.authority import Authority, Issued
 from tests.unit.identity.hands import CALLER
 from tests.wire.secured import SERVICE, server_context
 
+pytestmark = pytest.mark.slow
+
 ROOT = Authority()
 RATINGS = "spiffe://mesh.test/ns/default/dc/dc1/svc/ratings"
 

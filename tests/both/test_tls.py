@@ -15,6 +15,8 @@ from tests.both.servers import answer, half, in_turn, never, reset
 from tests.both.tls import HTTP2, client_context, server_context
 from tests.wire.server import Server
 
+pytestmark = pytest.mark.slow
+
 HOST = "api.test"
 URL = f"https://{HOST}/"
 

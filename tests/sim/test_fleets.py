@@ -19,6 +19,8 @@ from tests.sim.worlds import (
     snapshot,
 )
 
+pytestmark = pytest.mark.slow
+
 WELL = Behaviour(exponential(0.010))
 DOWN = WELL._replace(down=True)
 FAILING = WELL._replace(errors=1.0)

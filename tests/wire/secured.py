@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -65,17 +68,28 @@ class Endpoint:
 
     def __call__(self, peer: Peer) -> None:
         """Serve a connection."""
+        sock = self.context.wrap_socket(peer.sock, server_side=True, do_handshake_on_connect=False)
+        peer.sock = sock
         try:
-            sock = self.context.wrap_socket(peer.sock, server_side=True, suppress_ragged_eofs=True)
+            sock.do_handshake()
         except OSError as error:
             self.refused.append(error)
+            hear_out(sock)
             return
-        peer.sock = sock
         self.callers.append(sock.getpeercert())
         try:
             self._script(Heard(sock, peer.number, self.heard))
         except ssl.SSLError as error:
             self.refused.append(error)
+
+
+def hear_out(sock: socket.socket) -> None:
+    """Read what still comes: closing with bytes unread would reset the connection, and take the alert along."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as raw:
+        raw.settimeout(5)
+        raw.shutdown(socket.SHUT_WR)
+        while raw.recv(65_536):
+            pass
 
 
 class Heard(Peer):

@@ -24,6 +24,8 @@ from tests.wire.conftest import PATIENT, Client, Flavour, soon
 from tests.wire.secured import ROOT, SERVICE, Endpoint, contexts, mutual, secured, server_context
 from tests.wire.server import OK, Peer, Script, Server
 
+pytestmark = pytest.mark.slow
+
 LARGE = b"0123456789abcdef" * 131_072
 
 
