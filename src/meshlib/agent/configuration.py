@@ -15,10 +15,13 @@ from meshlib.plan.hosts import host_of
 from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance, Update
 from meshlib.resources import (
+    AuthorizationPolicySpec,
     DestinationRuleSpec,
     FieldNote,
+    InboundPolicySpec,
     Loaded,
     PeerAuthenticationSpec,
+    RequestAuthenticationSpec,
     Resource,
     Source,
     load,
@@ -176,7 +179,13 @@ class Configuration:
         if sources and not kept.problems:
             self._adopt(kept, sources)
             return "those of the last good configuration are in force"
-        securing = (PeerAuthenticationSpec, DestinationRuleSpec)
+        securing = (
+            AuthorizationPolicySpec,
+            DestinationRuleSpec,
+            InboundPolicySpec,
+            PeerAuthenticationSpec,
+            RequestAuthenticationSpec,
+        )
         self._resources = tuple(found for found in loaded.resources if isinstance(found.spec, securing))
         return "and there were none before; only the good ones about who connects to whom are in force"
 

@@ -70,11 +70,26 @@ def _outbound_policy(spec: Any) -> tuple[str, ...]:
     return spec.host, spec.subset or "*", ", ".join(name for name in _set(spec) if name not in ("host", "subset"))
 
 
+def _chosen(spec: Any) -> str:
+    labels = spec.selector.match_labels if spec.selector is not None else {}
+    return ",".join(f"{name}={value}" for name, value in sorted(labels.items())) or "*"
+
+
+def _request_authentication(spec: Any) -> tuple[str, ...]:
+    return _chosen(spec), ", ".join(rule.issuer for rule in spec.jwt_rules)
+
+
+def _authorization_policy(spec: Any) -> tuple[str, ...]:
+    return _chosen(spec), spec.action, str(len(spec.rules))
+
+
+def _inbound_policy(spec: Any) -> tuple[str, ...]:
+    return _chosen(spec), ", ".join(name for name in _set(spec) if name != "selector")
+
+
 def _peer_authentication(spec: Any) -> tuple[str, ...]:
-    chosen = spec.selector.match_labels if spec.selector is not None else {}
-    whom = ",".join(f"{name}={value}" for name, value in sorted(chosen.items()))
     ports = ", ".join(f"{port}: {mtls.mode}" for port, mtls in sorted(spec.port_level_mtls.items()))
-    return whom or "*", spec.mtls.mode if spec.mtls is not None else "UNSET", ports
+    return _chosen(spec), spec.mtls.mode if spec.mtls is not None else "UNSET", ports
 
 
 def _set(struct: Any) -> Iterable[str]:
@@ -94,6 +109,12 @@ KINDS = (
          Table(("HOSTS", "LOCATION", "RESOLUTION"), ("PORTS", "ENDPOINTS"), _service_entry)),
     Kind("PeerAuthentication", ("peerauthentication", "peerauthentications", "pa"),
          Table(("SELECTOR", "MTLS"), ("PORTS",), _peer_authentication)),
+    Kind("RequestAuthentication", ("requestauthentication", "requestauthentications", "ra"),
+         Table(("SELECTOR", "ISSUERS"), (), _request_authentication)),
+    Kind("AuthorizationPolicy", ("authorizationpolicy", "authorizationpolicies", "ap"),
+         Table(("SELECTOR", "ACTION", "RULES"), (), _authorization_policy)),
+    Kind("InboundPolicy", ("inboundpolicy", "inboundpolicies", "ip"),
+         Table(("SELECTOR", "SETS"), (), _inbound_policy)),
     Kind("OutboundPolicy", ("outboundpolicy", "outboundpolicies", "op"),
          Table(("HOST", "SUBSET", "SETS"), (), _outbound_policy)),
 )  # fmt: skip

@@ -7,6 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from meshlib.resources.authentication import RequestAuthenticationSpec
+from meshlib.resources.authorization import AuthorizationPolicySpec
+from meshlib.resources.inbound import InboundPolicySpec
 from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.security import PeerAuthenticationSpec
@@ -28,7 +31,16 @@ __all__ = [
 ]
 
 Path = tuple[str | int, ...]
-Spec = VirtualServiceSpec | DestinationRuleSpec | ServiceEntrySpec | OutboundPolicySpec | PeerAuthenticationSpec
+Spec = (
+    VirtualServiceSpec
+    | DestinationRuleSpec
+    | ServiceEntrySpec
+    | OutboundPolicySpec
+    | InboundPolicySpec
+    | PeerAuthenticationSpec
+    | RequestAuthenticationSpec
+    | AuthorizationPolicySpec
+)
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN = 60

@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from meshlib.resources.authentication import RequestAuthenticationSpec
+from meshlib.resources.authorization import AuthorizationPolicySpec
 from meshlib.resources.decode import INVALID, reader
 from meshlib.resources.documents import (
     FieldNote,
@@ -22,6 +24,7 @@ from meshlib.resources.documents import (
     show_path,
 )
 from meshlib.resources.fields import nearest
+from meshlib.resources.inbound import InboundPolicySpec
 from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.references import check_references
@@ -50,7 +53,10 @@ _KINDS: Mapping[str, _Kind] = {
     "DestinationRule": _Kind(DestinationRuleSpec, _ISTIO),
     "ServiceEntry": _Kind(ServiceEntrySpec, _ISTIO),
     "OutboundPolicy": _Kind(OutboundPolicySpec, _OURS),
+    "InboundPolicy": _Kind(InboundPolicySpec, _OURS),
     "PeerAuthentication": _Kind(PeerAuthenticationSpec, _SECURITY),
+    "RequestAuthentication": _Kind(RequestAuthenticationSpec, _SECURITY),
+    "AuthorizationPolicy": _Kind(AuthorizationPolicySpec, _SECURITY),
 }
 _MAX_NAME = 512
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")

@@ -11,8 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from meshlib.resources import networking as istio
+from meshlib.resources.authentication import RequestAuthenticationSpec
+from meshlib.resources.authorization import AuthorizationPolicySpec
+from meshlib.resources.authorizing import check_authorization, check_request_authentication
 from meshlib.resources.documents import Path, Spec, show
 from meshlib.resources.fields import nearest
+from meshlib.resources.inbound import InboundPolicySpec
+from meshlib.resources.limiting import check_inbound_policy
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.routes import check_routes
 from meshlib.resources.securing import check_peer_authentication, check_tls
@@ -39,6 +44,12 @@ def check(spec: Spec, raw: Mapping[str, Any]) -> Iterator[Finding]:
             return _outbound_policy(spec, root)
         case PeerAuthenticationSpec():
             return check_peer_authentication(spec, root)
+        case RequestAuthenticationSpec():
+            return check_request_authentication(spec, root)
+        case AuthorizationPolicySpec():
+            return check_authorization(spec, root)
+        case InboundPolicySpec():
+            return check_inbound_policy(spec, raw, root)
 
 
 def name_fault(name: str) -> str | None:

@@ -1,0 +1,82 @@
+"""The head of a request coming in, as rules see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from meshlib.policy.match import HeadView, RawHeaders
+
+__all__ = ["Arriving", "Claims"]
+
+Claims = Mapping[str, Any]
+
+
+class Arriving(HeadView):
+    """A `HeadView` of a request that came in: so every `match` of a VirtualService can be asked of it, too.
+
+    Args:
+        method: as it came.
+        raw_target: path and query as they came over the wire, or rebuilt from `seen` where the server doesn't tell.
+        host: "" ; the `Host` header is in `raw_headers`.
+        raw_headers: names in lower case.
+        seen: the path as the application sees it: decoded, without the query, with what it is mounted under.
+        exact: whether `raw_target` is what came over the wire.
+        principal: the caller's verified identity without `spiffe://`, "" for none.
+        namespace, service_account: of that identity, where it has them.
+        source_ip: of the connection, "" on a Unix socket.
+        remote_ip: whom a trusted hop made the request for, else `source_ip`.
+        port: of ours that it came to; None on a Unix socket.
+        sni: the server name of the TLS handshake, "" for none.
+
+    Attributes:
+        claims: of the verified token, None before there is one.
+        token_principal: `<iss>/<sub>` of it, "" for none.
+    """
+
+    __slots__ = (
+        "claims",
+        "exact",
+        "namespace",
+        "port",
+        "principal",
+        "remote_ip",
+        "seen",
+        "service_account",
+        "sni",
+        "source_ip",
+        "token_principal",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        raw_target: bytes,
+        raw_headers: RawHeaders,
+        *,
+        seen: str,
+        exact: bool = True,
+        principal: str = "",
+        namespace: str = "",
+        service_account: str = "",
+        source_ip: str = "",
+        remote_ip: str = "",
+        port: int | None = None,
+        sni: str = "",
+    ) -> None:
+        super().__init__(method, raw_target, "", raw_headers)
+        self.seen = seen
+        self.exact = exact
+        self.principal = principal
+        self.namespace = namespace
+        self.service_account = service_account
+        self.source_ip = source_ip
+        self.remote_ip = remote_ip or source_ip
+        self.port = port
+        self.sni = sni
+        self.claims: Claims | None = None
+        self.token_principal = ""
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Every value of a header as it came; `name` is in lower case."""
+        return [value for key, value in self.raw_headers if key == name]
