@@ -42,7 +42,9 @@ FLOORS: dict[str, int] = {
 }
 
 # Decisions are taken here: nothing in these waits, dials or looks at a clock.
-PURE = ("resources", "state", "policy", "plan", "call.effects", "call.flow", "inbound.admit", "inbound.arrival")
+PURE = ("resources", "state", "policy", "plan", "call.effects", "call.flow", "inbound.admit", "inbound.arrival",
+        "inbound.authorizing", "inbound.bounds", "inbound.cors", "inbound.denials", "inbound.effects", "inbound.faults",
+        "inbound.limiting", "inbound.placing", "inbound.tokens")  # fmt: skip
 IMPURE_IMPORTS = {
     "anyio", "asyncio", "concurrent", "datetime", "http", "httpcore", "httpx", "httpx2", "multiprocessing", "select",
     "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "trio", "urllib.request",
@@ -51,7 +53,7 @@ LOCKS = {"threading.Lock", "threading.RLock"}  # the state is shared by threads
 IMPURE_CALLS = {"input", "open", "print"}
 
 # Imported where they are used, when they are used: `import meshlib` stays close to the price of `import httpx`.
-LAZY = ("cryptography", "django", "flask", "grpc", "hypothesis", "opentelemetry.sdk", "pybreaker", "pytest", "redis",
+LAZY = ("cryptography", "django", "flask", "grpc", "hypothesis", "joserfc", "limits", "opentelemetry.sdk", "pybreaker", "pytest", "redis",
         "spiffe", "starlette", "tenacity", "trio", "uvicorn", "yaml")  # fmt: skip
 
 

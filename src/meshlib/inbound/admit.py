@@ -1,22 +1,43 @@
-"""Whether a request may come in. Pure: what it needs of the connection and the configuration are arguments."""
+"""Whether a request may come in, step by step. Start reading here.
+
+Admission is a generator. It decides; the driver acts: it performs each effect and sends back what came of it. The same
+admission serves ASGI and WSGI. Most requests yield no effect at all.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from meshlib.identity.spiffe import SpiffeId
+from meshlib.inbound.authorizing import authorize
+from meshlib.inbound.bounds import fault_of
+from meshlib.inbound.cors import preflight
+from meshlib.inbound.denials import DENIED, UNREADY, Denial, Permit, deny
+from meshlib.inbound.effects import Admission, Step
+from meshlib.inbound.faults import inject
+from meshlib.inbound.limiting import limit
+from meshlib.inbound.placing import place, shed
+from meshlib.inbound.tokens import authenticate
 from meshlib.plan.inbound import Inbound
-from meshlib.policy.intentions import RequestView, decide, source_of
+from meshlib.policy.arriving import Arriving
+from meshlib.policy.intentions import decide, source_of
 
-__all__ = ["DENIED", "UNREADY", "Denial", "Peer", "admit", "restricts", "unready"]
+__all__ = ["Clocks", "Peer", "admission", "restricts", "unready"]
 
-DENIED = "RBAC"
-"""The reason of a request that may not come in; Envoy's details say `rbac_access_denied`."""
 
-UNREADY = "NOCONFIG"
-"""The reason of a request that nobody can judge yet."""
+class Clocks(NamedTuple):
+    """What admission knows of time and chance.
+
+    Attributes:
+        now: monotonic seconds.
+        wall: seconds since 1970, for tokens.
+        random: uniform in [0, 1).
+    """
+
+    now: Callable[[], float]
+    wall: Callable[[], float]
+    random: Callable[[], float]
 
 
 class Peer(NamedTuple):
@@ -33,66 +54,99 @@ class Peer(NamedTuple):
     known: bool = True
 
 
-class Denial(NamedTuple):
-    """The answer to a request that doesn't reach the application.
-
-    Attributes:
-        status: of the response.
-        headers: of the response, all of them.
-        body: an `application/problem+json` that tells the caller no more of the rules than it needs.
-        reason: for the log, in words.
-    """
-
-    status: int
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
-    reason: str
-
-
 def restricts(inbound: Inbound) -> bool:
-    """Whether there is anything a request may fail on."""
-    return inbound.intentions is not None or inbound.mode == "STRICT" or "STRICT" in inbound.ports.values()
+    """Whether there is anything to do for a request."""
+    return inbound != NOTHING
 
 
-def admit(
-    inbound: Inbound, peer: Peer, caller: SpiffeId | None, request: RequestView, port: int | None
-) -> Denial | None:
-    """None: the request may come in. First the connection is judged, then the caller.
+NOTHING = Inbound()
+
+
+def admission(inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: Arriving, clocks: Clocks) -> Admission:
+    """One request as a generator of effects.
 
     Args:
         inbound: what the plan says.
         peer: the other end of the connection.
         caller: for whom the request is made: `peer.id`, or whom a trusted hop forwards.
-        request: what the intentions' permissions look at.
-        port: it came to; None: a Unix socket.
+        arriving: the request's head.
+        clocks: of the driver.
+
+    Returns:
+        (by StopIteration) a denial, or a permit whose `end` must be called when the request has ended.
     """
-    if peer.id is None and inbound.mode_of(port) == "STRICT":
+    permit = Permit()
+    try:
+        denial = _turned_away(inbound, arriving, permit, clocks)
+        if denial is None:
+            denial = yield from _judged(inbound, peer, caller, arriving, permit, clocks)
+        if denial is None:
+            denial = yield from _taken_in(inbound, arriving, permit, clocks)
+    except BaseException:
+        permit.end(None, clocks.now())
+        raise
+    if denial is None:
+        return permit
+    permit.end(denial.status, clocks.now())
+    return denial
+
+
+def _turned_away(inbound: Inbound, arriving: Arriving, permit: Permit, clocks: Clocks) -> Denial | None:
+    """What is too much is turned away before anything is spent on it: judging callers is work, too."""
+    if inbound.closed:
+        return closed(inbound.closed)
+    if inbound.bounds is not None and (denial := fault_of(inbound.bounds, arriving)) is not None:
+        return denial
+    # A preflight is answered here and never reaches the application, so nobody has to be known for it.
+    if inbound.cors is not None and (denial := preflight(inbound.cors, arriving, permit)) is not None:
+        return denial
+    if inbound.load is not None:
+        return shed(inbound.load, arriving, permit, clocks.now())
+    return None
+
+
+def _judged(
+    inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: Arriving, permit: Permit, clocks: Clocks
+) -> Step:
+    """The connection, then the token, then what the caller may do: each stands on the one before."""
+    if peer.id is None and inbound.mode_of(arriving.port) == "STRICT":
         came = "TLS without a certificate" if peer.secure else "plain text"
         detail = "PeerAuthentication says STRICT: callers need an identity and mTLS"
-        return _denial(403, DENIED, detail, f"it is {came}, and PeerAuthentication says STRICT")
-    if inbound.intentions is not None:
-        decision = decide(inbound.intentions, source_of(caller.path) if caller is not None else None, request)
+        return deny(403, DENIED, detail, f"it is {came}, and PeerAuthentication says STRICT")
+    denial: Denial | None = None
+    if inbound.tokens is not None:
+        denial = yield from authenticate(inbound.tokens, arriving, permit, clocks.wall)
+    if denial is None and inbound.authorization is not None:
+        denial = yield from authorize(inbound.authorization, arriving, permit)
+    if denial is None and inbound.intentions is not None:
+        source = source_of(caller.path) if caller is not None else None
+        decision = decide(inbound.intentions, source, arriving.view())
         if not decision.allowed:
             who = str(caller) if caller is not None else "a caller without an identity"
-            return _denial(403, DENIED, f"{who} may not do this", decision.reason)
-    return None
+            return deny(403, DENIED, f"{who} may not do this", decision.reason)
+    return denial
+
+
+def _taken_in(inbound: Inbound, arriving: Arriving, permit: Permit, clocks: Clocks) -> Step:
+    """Only who may come in is counted, so that nobody can use up a limit of others'."""
+    denial: Denial | None = None
+    if inbound.limits is not None:
+        denial = yield from limit(inbound.limits, arriving, permit, clocks.now)
+    # The place is taken last, so that nobody holds one while waiting for anything else.
+    if denial is None and inbound.load is not None:
+        denial = yield from place(inbound.load, arriving, permit, clocks.now)
+    # A fault stands where the application's own would.
+    if denial is None and inbound.faults is not None:
+        denial = yield from inject(inbound.faults, arriving, clocks.random)
+    return denial
+
+
+def closed(why: str) -> Denial:
+    """The answer while a policy that may forbid a request can't be read, and there is no older one."""
+    return deny(503, UNREADY, "this service's policies can't be applied", why)
 
 
 def unready() -> Denial:
     """The answer while there is no configuration to judge by, and callers are to be judged."""
     detail = "this service has no configuration yet that says who may call it"
-    return _denial(503, UNREADY, detail, "there is no configuration yet, and none on disk")
-
-
-_TITLES = {403: "Forbidden", 503: "Service Unavailable"}
-
-
-def _denial(status: int, code: str, detail: str, reason: str) -> Denial:
-    problem = {"type": "about:blank", "title": _TITLES[status], "status": status, "detail": detail}
-    body = json.dumps(problem, separators=(",", ":")).encode()
-    headers = (
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-meshlib-reason", code.encode()),
-    )
-    return Denial(status, headers, body, reason)
+    return deny(503, UNREADY, detail, "there is no configuration yet, and none on disk")

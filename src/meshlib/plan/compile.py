@@ -84,7 +84,7 @@ def compile_plan(
         passing=passing,
         asked=snapshot.asked,
         wanted=frozenset(host for host in clusters.reached if _unasked(host, namespace, snapshot.asked)),
-        inbound=inbound_of(snapshot.resources, snapshot.intentions, namespace, service, labels),
+        inbound=inbound_of(snapshot, namespace, service, labels, store.inbound),
         secured=clusters.secured(),
     )
     store.retain(

@@ -18,6 +18,7 @@ class Snapshot(NamedTuple):
         resources: what is wanted.
         version: changes when either does.
         asked, intentions: as on `registries.base.Update`.
+        closed: why no request may come in, "" when they are judged: see `Inbound.closed`.
     """
 
     instances: tuple[Instance, ...] = ()
@@ -25,3 +26,4 @@ class Snapshot(NamedTuple):
     version: str = "empty"
     asked: frozenset[str] | None = None
     intentions: Intentions | None = None
+    closed: str = ""

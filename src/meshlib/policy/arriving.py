@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from meshlib.policy.intentions import RequestView
 from meshlib.policy.match import HeadView, RawHeaders
 
 __all__ = ["Arriving", "Claims"]
@@ -80,3 +81,7 @@ class Arriving(HeadView):
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header as it came; `name` is in lower case."""
         return [value for key, value in self.raw_headers if key == name]
+
+    def view(self) -> RequestView:
+        """The same for intentions."""
+        return RequestView(self.method, self.seen, lambda name: self.header(name.encode("latin-1", "replace")))

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from meshlib.state.cluster import ClusterState
 from meshlib.state.endpoint import EndpointState
+from meshlib.state.inbound import InboundState
 
 __all__ = ["LINGER", "StateStore"]
 
@@ -18,9 +19,10 @@ EndpointKey = tuple[str, str, int]
 class StateStore:
     """The states of endpoints by (cluster, host, port) and of clusters by name. Touched by the agent only."""
 
-    __slots__ = ("_clusters", "_endpoints", "_retired")
+    __slots__ = ("_clusters", "_endpoints", "_retired", "inbound")
 
     def __init__(self) -> None:
+        self.inbound = InboundState()
         self._clusters: dict[str, ClusterState] = {}
         self._endpoints: dict[EndpointKey, EndpointState] = {}
         self._retired: dict[EndpointKey, float] = {}
