@@ -10,7 +10,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from meshlib.resources import fields, units
+from meshlib.resources.authentication import RequestAuthenticationSpec
+from meshlib.resources.authorization import AuthorizationPolicySpec
 from meshlib.resources.documents import Metadata
+from meshlib.resources.inbound import InboundPolicySpec
 from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.security import PeerAuthenticationSpec
@@ -22,6 +25,9 @@ SPECS: dict[str, type[msgspec.Struct]] = {
     "DestinationRule": DestinationRuleSpec,
     "ServiceEntry": ServiceEntrySpec,
     "PeerAuthentication": PeerAuthenticationSpec,
+    "RequestAuthentication": RequestAuthenticationSpec,
+    "AuthorizationPolicy": AuthorizationPolicySpec,
+    "InboundPolicy": InboundPolicySpec,
     "OutboundPolicy": OutboundPolicySpec,
 }
 SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false"}

@@ -122,6 +122,8 @@ def _joined(policies: Sequence[Resource], namespace: str, wears: Mapping[str, st
 
 def _scope(resource: Resource, namespace: str, wears: Mapping[str, str]) -> int | None:
     """0: a document selects the process, 1: it is its namespace's, 2: it is the mesh's; None: it is for others."""
+    if getattr(resource.spec, "target_ref", None) or getattr(resource.spec, "target_refs", ()):
+        return None  # it is for a gateway
     selector: WorkloadSelector | None = getattr(resource.spec, "selector", None)
     chosen = selector.match_labels if selector is not None else {}
     home = resource.metadata.namespace

@@ -97,7 +97,13 @@ from meshlib.resources.outbound import (
 )
 from meshlib.resources.precedence import Settled, settle
 from meshlib.resources.references import References, check_references
-from meshlib.resources.security import MutualTLS, MutualTLSMode, PeerAuthenticationSpec, WorkloadSelector
+from meshlib.resources.security import (
+    MutualTLS,
+    MutualTLSMode,
+    PeerAuthenticationSpec,
+    PolicyTargetReference,
+    WorkloadSelector,
+)
 
 __all__ = [
     "DRY_RUN",
@@ -157,6 +163,7 @@ __all__ = [
     "PeerAuthenticationSpec",
     "Percent",
     "Permission",
+    "PolicyTargetReference",
     "PortSelector",
     "Priority",
     "PriorityName",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from meshlib.resources.security import WorkloadSelector
+from meshlib.resources.security import PolicyTargetReference, WorkloadSelector
 from meshlib.resources.units import Seconds
 
 __all__ = ["ClaimToHeader", "JWTHeader", "JWTRule", "RequestAuthenticationSpec"]
@@ -67,3 +67,5 @@ class RequestAuthenticationSpec(_Message, frozen=True):
 
     selector: WorkloadSelector | None = None
     jwt_rules: tuple[JWTRule, ...] = ()
+    target_ref: PolicyTargetReference | None = None
+    target_refs: tuple[PolicyTargetReference, ...] = ()

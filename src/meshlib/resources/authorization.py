@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from meshlib.resources.security import WorkloadSelector
+from meshlib.resources.security import PolicyTargetReference, WorkloadSelector
 
 __all__ = [
     "DRY_RUN",
@@ -78,13 +78,13 @@ class Operation(_Message, frozen=True):
 class AuthorizationFrom(_Message, frozen=True):
     """One alternative of `from`."""
 
-    source: AuthorizationSource = AuthorizationSource()
+    source: AuthorizationSource
 
 
 class AuthorizationTo(_Message, frozen=True):
     """One alternative of `to`."""
 
-    operation: Operation = Operation()
+    operation: Operation
 
 
 class AuthorizationCondition(_Message, frozen=True):
@@ -116,3 +116,5 @@ class AuthorizationPolicySpec(_Message, frozen=True):
     rules: tuple[AuthorizationRule, ...] = ()
     action: AuthorizationAction = "ALLOW"
     provider: ExtensionProviderRef | None = None
+    target_ref: PolicyTargetReference | None = None
+    target_refs: tuple[PolicyTargetReference, ...] = ()

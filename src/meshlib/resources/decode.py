@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from meshlib.resources.documents import Path, show
-from meshlib.resources.fields import APPROXIMATED, TOLERANT, ignored_because, nearest
+from meshlib.resources.fields import APPROXIMATED, EXACT, TOLERANT, ignored_because, nearest
 from meshlib.resources.units import Base64Text, Duration, Range, Timeout, parse_duration, parse_timeout
 
 __all__ = ["INVALID", "Reader", "Report", "reader"]
@@ -150,6 +150,11 @@ def _struct(owner: type[msgspec.Struct]) -> Reader:
                     given[fields[name].name] = readers[name](entry, (*path, name), report)
                 elif name in optional:
                     given[fields[name].name] = None
+            elif owner in EXACT:
+                why = ignored_because(owner, name, fields)
+                report.problem(
+                    (*path, name), f"{why}; here every field changes who may come in, so none is passed over"
+                )
             elif owner not in TOLERANT:
                 report.note((*path, name), "ignored", functools.partial(ignored_because, owner, name, fields))
         missing = [name for name, field in fields.items() if field.required and field.name not in given]

@@ -9,10 +9,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from meshlib.resources import authentication as tokens
+from meshlib.resources import authorization as access
+from meshlib.resources import inbound
 from meshlib.resources import networking as istio
 from meshlib.resources.documents import Metadata
+from meshlib.resources.security import PolicyTargetReference, WorkloadSelector
 
-__all__ = ["APPROXIMATED", "TOLERANT", "Approximation", "ignored_because", "nearest"]
+__all__ = ["APPROXIMATED", "EXACT", "TOLERANT", "Approximation", "ignored_because", "nearest"]
 
 _LATER = "not supported yet"
 _WIDER = "not supported yet: without this condition the rule matches more than it says"
@@ -31,6 +35,26 @@ class Approximation(NamedTuple):
 
 TOLERANT: frozenset[type] = frozenset({Metadata})
 """Types whose unknown fields belong to Kubernetes and say nothing about calls."""
+
+EXACT: frozenset[type] = frozenset(
+    {
+        access.AuthorizationCondition,
+        access.AuthorizationFrom,
+        access.AuthorizationPolicySpec,
+        access.AuthorizationRule,
+        access.AuthorizationSource,
+        access.AuthorizationTo,
+        access.ExtensionProviderRef,
+        access.Operation,
+        tokens.ClaimToHeader,
+        tokens.JWTHeader,
+        tokens.JWTRule,
+        tokens.RequestAuthenticationSpec,
+        PolicyTargetReference,
+        WorkloadSelector,
+    }
+)
+"""Types of which no field is ever ignored: a rule that loses a condition lets in whom it should keep out."""
 
 APPROXIMATED: Mapping[tuple[type, str], Approximation] = {
     (istio.LoadBalancerSettings, "simple"): Approximation(
@@ -86,6 +110,14 @@ _IGNORED: Mapping[type, Mapping[str, str]] = {
     | _table(_VISIBILITY, "exportTo")
     | _table(_LATER, "workloadSelector", "subjectAltNames"),
     istio.WorkloadEntry: _table(_LATER, "network", "serviceAccount"),
+    inbound.ExtensionProvider: _table(
+        "not supported yet: only envoyExtAuthzHttp decides for AuthorizationPolicies", "envoyExtAuthzGrpc"
+    ),
+    inbound.HTTPAuthorizer: _table(_PROXY, "clearRouteCache")
+    | _table("replaced by includeRequestHeadersInCheck in Istio", "includeHeadersInCheck"),
+    inbound.RequestBodyInCheck: _table(
+        "does not apply in a library: bodies are always sent as they are", "packAsBytes"
+    ),
 }
 
 

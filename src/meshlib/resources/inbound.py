@@ -157,7 +157,7 @@ class InboundFault(_Message, frozen=True):
 class RequestBodyInCheck(_Message, frozen=True):
     """How much of the body the authorizer gets."""
 
-    max_request_bytes: _Bytes = 0
+    max_request_bytes: _Bytes
     allow_partial_message: bool = False
 
 

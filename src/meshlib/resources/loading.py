@@ -186,7 +186,7 @@ def _resource(text: Document, report: _DocumentReport) -> tuple[Resource | None,
     spec = reader(known.spec)(document.get("spec", {}), ("spec",), report)
     if spec is INVALID:
         return None, False
-    for path, message in check(spec, document["spec"]):
+    for path, message in check(spec, document.get("spec", {})):
         report.problem(path, message)
     for path, message in inert(spec) if isinstance(spec, VirtualServiceSpec) else ():
         report.note(path, "ignored", functools.partial(str, message))

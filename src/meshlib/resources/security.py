@@ -1,4 +1,4 @@
-"""Istio's security.istio.io documents: PeerAuthentication.
+"""Istio's security.istio.io documents: PeerAuthentication, and what all of them share.
 
 Names, defaults and meanings are those of istio/api (`peer_authentication.proto`).
 """
@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["MutualTLS", "MutualTLSMode", "PeerAuthenticationSpec", "WorkloadSelector"]
+__all__ = ["MutualTLS", "MutualTLSMode", "PeerAuthenticationSpec", "PolicyTargetReference", "WorkloadSelector"]
 
 MutualTLSMode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
 
@@ -22,6 +22,15 @@ class WorkloadSelector(_Message, frozen=True):
     """Instances that wear all of these labels."""
 
     match_labels: dict[str, str] = {}
+
+
+class PolicyTargetReference(_Message, frozen=True):
+    """A gateway that a document is for, instead of processes that a selector chooses."""
+
+    kind: str
+    name: str
+    group: str = ""
+    namespace: str = ""
 
 
 class MutualTLS(_Message, frozen=True):

@@ -217,7 +217,7 @@ def test_a_registry_in_memory_is_of_no_use_to_the_command(meshlib: Any) -> None:
     assert "mesh.explain" in ran.err
 
 
-@pytest.mark.parametrize(("version", "kind"), [("security.istio.io/v1", "AuthorizationPolicy"), ("v1", "Service")])
+@pytest.mark.parametrize(("version", "kind"), [("telemetry.istio.io/v1", "Telemetry"), ("v1", "Service")])
 def test_a_kind_that_is_not_taken_draws_no_comparison_with_one_of_another_group(
     meshlib: Any, write: Any, version: str, kind: str
 ) -> None:

@@ -17,7 +17,13 @@ from meshlib.state.store import StateStore
 
 HOST = "reviews.default.svc.cluster.local"
 
-KINDS = {"OutboundPolicy": "meshlib/v1", "PeerAuthentication": "security.istio.io/v1"}
+KINDS = {
+    "OutboundPolicy": "meshlib/v1",
+    "InboundPolicy": "meshlib/v1",
+    "PeerAuthentication": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
+    "AuthorizationPolicy": "security.istio.io/v1",
+}
 
 
 def doc(kind: str, spec: str, *, name: str = "it", namespace: str = "default") -> str:
