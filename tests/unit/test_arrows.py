@@ -43,11 +43,11 @@ FLOORS: dict[str, int] = {
 
 # Decisions are taken here: nothing in these waits, dials or looks at a clock.
 PURE = ("resources", "state", "policy", "plan", "call.effects", "call.flow", "inbound.admit", "inbound.arrival",
-        "inbound.authorizing", "inbound.bounds", "inbound.cors", "inbound.denials", "inbound.effects", "inbound.faults",
-        "inbound.limiting", "inbound.placing", "inbound.tokens")  # fmt: skip
+        "inbound.authorizing", "inbound.bounds", "inbound.cors", "inbound.denials", "inbound.effects", "inbound.endings",
+        "inbound.faults", "inbound.heads", "inbound.limiting", "inbound.placing", "inbound.tokens")  # fmt: skip
 IMPURE_IMPORTS = {
-    "anyio", "asyncio", "concurrent", "datetime", "http", "httpcore", "httpx", "httpx2", "multiprocessing", "select",
-    "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "trio", "urllib.request",
+    "anyio", "asyncio", "concurrent", "datetime", "http.client", "http.server", "httpcore", "httpx", "httpx2",
+    "multiprocessing", "select", "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "trio", "urllib.request",
 }  # fmt: skip
 LOCKS = {"threading.Lock", "threading.RLock"}  # the state is shared by threads
 IMPURE_CALLS = {"input", "open", "print"}

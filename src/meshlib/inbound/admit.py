@@ -56,10 +56,13 @@ class Peer(NamedTuple):
 
 def restricts(inbound: Inbound) -> bool:
     """Whether there is anything to do for a request."""
-    return inbound != NOTHING
+    strict = inbound.mode == "STRICT" or "STRICT" in inbound.ports.values()
+    return strict or bool(inbound.closed) or any(step is not None for step in _steps(inbound))
 
 
-NOTHING = Inbound()
+def _steps(inbound: Inbound) -> tuple[object, ...]:
+    of_callers = inbound.intentions, inbound.tokens, inbound.authorization
+    return *of_callers, inbound.limits, inbound.load, inbound.bounds, inbound.cors, inbound.faults
 
 
 def admission(inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: Arriving, clocks: Clocks) -> Admission:

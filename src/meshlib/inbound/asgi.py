@@ -8,17 +8,19 @@ from typing import Any
 
 import anyio.to_thread
 
-from meshlib.context import INHERITED
+from meshlib.context import INHERITED, remaining
 from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit
+from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.draining import Draining
-from meshlib.inbound.forwarded import HEADER, looks_forged
-from meshlib.inbound.gate import Entry, Gate
+from meshlib.inbound.drivers import adrive
+from meshlib.inbound.endings import Ending
+from meshlib.inbound.forwarded import looks_forged
+from meshlib.inbound.gate import Gate
+from meshlib.inbound.heads import Headers, Visitor, asgi_head, for_asgi, lowered
 from meshlib.inbound.listening import choose, listening
 from meshlib.inbound.peers import asgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
-from meshlib.plan.plan import Plan
-from meshlib.policy.intentions import RequestView
 
 __all__ = ["ASGIMiddleware"]
 
@@ -68,25 +70,50 @@ class ASGIMiddleware:
             return
         if presence is not None and not presence.begun:
             _register_late(presence, scope)
-        gate = self._gate
-        plan = self.mesh.plan
-        if gate.on(plan):
-            if plan is None:
-                await self.mesh.aready()
-                plan = self.mesh.plan
-            entry, scope = _let_in(gate, plan, scope, receive)
-            if (denial := entry.denial) is not None:
-                await _refuse(scope, receive, send, denial.status, denial.headers, denial.body)
-                return
+        # The deadline runs from here: waiting to be let in is part of it.
         inherited = inherit(scope["headers"], time.monotonic())
         if inherited is None:
             await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
             return
         token = INHERITED.set(inherited)
         try:
-            await self.app(scope, receive, send)
+            if self._gate.on(self.mesh.plan):
+                await self._guarded(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
         finally:
             INHERITED.reset(token)
+
+    async def _guarded(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve a request that has to be let in first."""
+        gate = self._gate
+        plan = self.mesh.plan
+        if plan is None:
+            await self.mesh.aready()
+            plan = self.mesh.plan
+        headers, names = lowered(scope["headers"])
+        peer, address = asgi_peer(scope, receive, gate.trust_domain)
+        visitor = gate.visitor(peer, address, headers, names)
+        arriving = asgi_head(scope, headers, visitor)
+        answer = await adrive(gate.admission(plan, visitor, arriving), gate.async_performers)
+        gate.tell(answer, visitor, arriving)
+        if type(answer) is Denial:
+            await _refuse(scope, receive, send, answer.status, answer.headers, answer.body)
+            return
+        assert type(answer) is Permit
+        if remaining() == 0:
+            answer.end(EXPIRED_STATUS, gate.clocks.now())
+            await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
+            return
+        seen = _seen(scope, headers, names, visitor, answer, gate.claims)
+        if not answer.watched:
+            await self.app(seen, receive, send)
+            return
+        ending = Ending(answer, gate.clocks.now, send)
+        try:
+            await self.app(seen, receive, ending.send)
+        finally:
+            ending.end()
 
 
 class _Lifespan:
@@ -145,31 +172,34 @@ def _register_late(presence: Presence, scope: MutableMapping[str, Any]) -> None:
     Draining(presence).install()
 
 
-def _let_in(
-    gate: Gate, plan: Plan | None, scope: MutableMapping[str, Any], receive: Receive
-) -> tuple[Entry, MutableMapping[str, Any]]:
-    """Judge a request; what became of it, and its scope as the application is to see it."""
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    peer, address = asgi_peer(scope, receive, gate.trust_domain)
-    server = scope.get("server")
+def _seen(
+    scope: MutableMapping[str, Any], headers: Headers, names: bytes, visitor: Visitor, permit: Permit, claims: bool
+) -> MutableMapping[str, Any]:
+    """The scope as the application is to see it.
 
-    def header(name: str) -> str | None:
-        wanted = name.encode("latin-1", "replace")
-        found = [value for key, value in headers if key.lower() == wanted]
-        return b",".join(found).decode("utf-8", "replace") if found else None
-
-    forwarded = [value for name, value in headers if name.lower() == HEADER]
-    request = RequestView(scope.get("method", "GET"), scope["path"], header)
-    entry = gate.judge(plan, peer, address, forwarded, request, server[1] if server else None)
-    if not gate.claims:
-        return entry, scope
-    changed = {**scope, "meshlib.peer": None if entry.caller is None else str(entry.caller)}
-    if forged := {name for name, _ in headers if looks_forged(name, believed=entry.believed)}:
-        changed["headers"] = [pair for pair in headers if pair[0] not in forged]
-    if peer.known and not peer.secure and header("x-forwarded-proto") is None:
-        # On a port for both, a server takes every connection for TLS.
-        changed["scheme"] = {"https": "http", "wss": "ws"}.get(scope["scheme"], scope["scheme"])
-    return entry, changed
+    Args:
+        scope: as it came.
+        headers: of it, names in lower case.
+        names: all of these in one.
+        visitor: who makes the request.
+        permit: what it got on the way in.
+        claims: whether the mesh knows callers by their identity.
+    """
+    if not (claims or permit.add or permit.remove):
+        return scope
+    changed = {**scope}
+    if claims:
+        changed["meshlib.peer"] = None if visitor.caller is None else str(visitor.caller)
+        if b"forwarded" in names:
+            believed = visitor.believed
+            changed["headers"] = headers = [pair for pair in headers if not looks_forged(pair[0], believed=believed)]
+        peer = visitor.peer
+        if peer.known and not peer.secure and b"x-forwarded-proto" not in names.split():
+            # On a port for both, a server takes every connection for TLS.
+            changed["scheme"] = {"https": "http", "wss": "ws"}.get(scope["scheme"], scope["scheme"])
+    if permit.add or permit.remove:
+        changed["headers"] = for_asgi(headers, permit.add, permit.remove)
+    return changed
 
 
 async def _refuse(

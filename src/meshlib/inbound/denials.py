@@ -14,6 +14,7 @@ __all__ = [
     "LIMITED",
     "OVERLOADED",
     "TOO_LARGE",
+    "UNCOUNTED",
     "UNREADY",
     "UNSAFE",
     "UNVERIFIED",
@@ -36,6 +37,9 @@ UNSAFE = "PATH"
 
 LIMITED = "RL"
 """The reason of a request beyond a rate limit; RL is Envoy's response flag."""
+
+UNCOUNTED = "RLSE"
+"""The reason of a request whose rate limit can't be counted; RLSE is Envoy's response flag for that."""
 
 OVERLOADED = "UO"
 """The reason of a request beyond what can be served now; UO is Envoy's response flag for an overflow."""
@@ -90,6 +94,11 @@ class Permit:
         self.notes: list[str] = []
         self.priority = ""
         self._endings: list[Callable[[int | None, float], None]] = []
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is to hear of the end, or the response gets headers."""
+        return bool(self._endings or self.reply)
 
     def on_end(self, ending: Callable[[int | None, float], None]) -> None:
         """Have `ending(status, now)` called once when the request has ended, whatever became of it.

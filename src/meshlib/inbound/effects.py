@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, Protocol
 
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.policy.arriving import Arriving
+from meshlib.policy.ratelimit import Spending
 from meshlib.resources import ExtensionProvider
 
-__all__ = ["Admission", "Ask", "Count", "Effect", "FetchKeys", "Pause", "Queue", "Said", "Spending", "Step", "Waiter"]
+__all__ = ["Admission", "Ask", "Count", "Effect", "FetchKeys", "Pause", "Queue", "Said", "Step", "Waiter"]
 
 
 class FetchKeys(NamedTuple):
@@ -44,28 +45,18 @@ class Ask(NamedTuple):
     arriving: Arriving
 
 
-class Spending(NamedTuple):
-    """One request to be counted on a limit that processes share.
-
-    Attributes:
-        key: of the bucket.
-        requests, per, burst: see `RateLimit`; `per` in seconds.
-    """
-
-    key: str
-    requests: int
-    per: float
-    burst: int
-
-
 class Count(NamedTuple):
-    """Count a request on shared limits. Each answered (let in, remaining, seconds to reset), None: not counted."""
+    """Count a request on shared limits. Answered with a `Level` for each, None: it couldn't be counted."""
 
     spendings: Sequence[Spending]
 
 
 class Waiter(Protocol):
-    """Somebody in a queue for a place. `wake` is called once, from any thread, by whoever gives the place."""
+    """Somebody in a queue for a place.
+
+    Who gives the place sets `granted` first, and then calls `wake`, from any thread, unless it is None: then nobody
+    waits yet, and who comes to wait looks at `granted` first.
+    """
 
     wake: Any
     granted: bool

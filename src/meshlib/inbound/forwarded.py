@@ -1,7 +1,8 @@
-"""The `x-forwarded-client-cert` header, by which a proxy says who called it. Pure.
+"""The headers by which a proxy says who called it, `x-forwarded-client-cert` and `x-forwarded-for`. Pure.
 
-The format is Envoy's (HTTP header manipulation, x-forwarded-client-cert): elements with commas, one for each hop and
-the nearest last; in each `Key=value` pairs with semicolons, a value in double quotes where it holds one of `,;="`.
+The format of the former is Envoy's (HTTP header manipulation, x-forwarded-client-cert): elements with commas, one for
+each hop and the nearest last; in each `Key=value` pairs with semicolons, a value in double quotes where it holds one of
+`,;="`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 
 from meshlib.identity.spiffe import SpiffeId, parse
 
-__all__ = ["HEADER", "LONGEST", "Hops", "caller_of", "elements", "looks_forged"]
+__all__ = ["ADDRESSES", "HEADER", "LONGEST", "Hops", "caller_of", "elements", "looks_forged", "remote_of"]
 
 HEADER = b"x-forwarded-client-cert"
+ADDRESSES = b"x-forwarded-for"
 
 LONGEST = 65_536
 """Bytes of the header; a chain of certificates in it is some 8 KiB. What is longer counts for nobody."""
@@ -50,12 +52,8 @@ class Hops:
         return address is not None and bool(self._networks) and self._within(address)
 
     def _within(self, address: str) -> bool:
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        mapped = getattr(found, "ipv4_mapped", None)  # how an IPv4 caller looks on a socket for both
-        return any((mapped or found) in network for network in self._networks)
+        found = _address(address)
+        return found is not None and any(found in network for network in self._networks)
 
     def trusts_id(self, found: SpiffeId) -> bool:
         """Whether an identity is that of a trusted hop."""
@@ -105,6 +103,41 @@ def caller_of(header: bytes, hops: Hops, trust_domain: str | None) -> SpiffeId |
         if not hops.trusts_id(caller):
             return caller
     return None
+
+
+def remote_of(header: bytes, hops: Hops) -> str:
+    """The IP address a trusted hop makes the request for: the rightmost that isn't a trusted hop's own.
+
+    Each hop writes the address it was called from behind what it was told, so that all to the left of an address that
+    isn't trusted may be made up.
+
+    Args:
+        header: `x-forwarded-for` as it came from a trusted hop.
+        hops: whom to believe.
+
+    Returns:
+        Where all are trusted, the leftmost; "" where none can be read.
+    """
+    found = ""
+    left = header
+    for _ in range(MOST_HOPS):
+        left, _, last = left.rpartition(b",")
+        text = last.strip().decode("latin-1")
+        if _address(text) is None:
+            break
+        found = text
+        if not left or not hops.trusts(None, text):
+            break
+    return found
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(found, "ipv4_mapped", None)  # how an IPv4 caller looks on a socket for both
+    return mapped or found
 
 
 def elements(header: bytes) -> list[list[tuple[str, str]]] | None:

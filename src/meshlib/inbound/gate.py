@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import random
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from meshlib.identity.sparing import Sparing
-from meshlib.identity.spiffe import SpiffeId
-from meshlib.inbound.admit import Denial, Peer, admit, restricts, unready
-from meshlib.inbound.forwarded import Hops, caller_of
-from meshlib.policy.intentions import RequestView
+from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
+from meshlib.inbound.denials import Denial, Permit
+from meshlib.inbound.drivers import async_performers, performers
+from meshlib.inbound.effects import Admission
+from meshlib.inbound.forwarded import ADDRESSES, HEADER, Hops, caller_of, remote_of
+from meshlib.inbound.heads import Visitor
+from meshlib.policy.arriving import Arriving
 
 if TYPE_CHECKING:
     from meshlib.mesh import Mesh
     from meshlib.plan.plan import Plan
 
-__all__ = ["Entry", "Gate"]
+__all__ = ["Gate"]
 
 log = logging.getLogger("meshlib.inbound")
 
@@ -30,20 +34,6 @@ BLIND = (
 NOT_BELIEVED = "; what it sent as x-forwarded-client-cert doesn't count: it is no hop of MESHLIB_TRUSTED_HOPS"
 
 
-class Entry(NamedTuple):
-    """What became of a request.
-
-    Attributes:
-        denial: why it doesn't come in; None: it does.
-        caller: for whom it is made, verified.
-        believed: whether `x-forwarded-client-cert` may be seen by the application.
-    """
-
-    denial: Denial | None
-    caller: SpiffeId | None
-    believed: bool
-
-
 class Gate:
     """Judges requests by the plan in force.
 
@@ -52,9 +42,14 @@ class Gate:
 
     Attributes:
         claims: whether the mesh knows callers by their identity.
+        performers, async_performers: what performs the effects of admission, by their types.
+        clocks: what admission knows of time and chance.
     """
 
     def __init__(self, mesh: Mesh) -> None:
+        self.performers = performers()
+        self.async_performers = async_performers()
+        self.clocks = Clocks(time.monotonic, time.time, random.random)
         self.claims = mesh.settings.identity != "none" or bool(mesh.settings.trusted_hops)
         self._mesh = mesh
         self._hops = Hops(mesh.settings.trusted_hops)
@@ -82,52 +77,69 @@ class Gate:
         material = identity.material if identity is not None else None
         return material.id.trust_domain if material is not None else None
 
-    def judge(
-        self,
-        plan: Plan | None,
-        peer: Peer,
-        address: str | None,
-        forwarded: Sequence[bytes],
-        request: RequestView,
-        port: int | None,
-    ) -> Entry:
-        """Whether a request comes in, and for whom.
+    def visitor(self, peer: Peer, address: str | None, headers: Sequence[tuple[bytes, bytes]], names: bytes) -> Visitor:
+        """Who makes a request.
 
         Args:
-            plan: in force; None: there is none.
             peer: the other end of its connection.
             address: the IP address of that, None where it isn't known.
-            forwarded: its `x-forwarded-client-cert` headers.
-            request: its head.
-            port: it came to, None on a Unix socket.
+            headers: of the request, names in lower case.
+            names: all of them in one.
         """
         if not peer.known:
             self._tell("there is no way from a request to its connection")
-        caller, believed = peer.id, True
-        if forwarded:
-            believed = self._hops.trusts(peer.id, address)
-            if believed:
+        if b"x-forwarded-" not in names:
+            return Visitor(peer, address, peer.id, address or "", True)
+        caller, remote = peer.id, address or ""
+        trusted = self._hops.trusts(peer.id, address)
+        forwarded = [value for name, value in headers if name == HEADER]
+        if trusted:
+            if forwarded:
                 caller = caller_of(b",".join(forwarded), self._hops, self.trust_domain)
-        denial = admit(plan.inbound, peer, caller, request, port) if plan is not None else self._unready()
-        if denial is not None or not believed:
-            self._log(denial, caller, address, request, "" if believed else NOT_BELIEVED)
-        return Entry(denial, caller, believed)
+            if addresses := [value for name, value in headers if name == ADDRESSES]:
+                remote = remote_of(b",".join(addresses), self._hops) or remote
+        return Visitor(peer, address, caller, remote, trusted or not forwarded)
 
-    def _unready(self) -> Denial | None:
+    def admission(self, plan: Plan | None, visitor: Visitor, arriving: Arriving) -> Admission:
+        """One request's; see `meshlib.inbound.admit`.
+
+        Args:
+            plan: in force; None: there is none.
+            visitor: who makes it.
+            arriving: its head.
+        """
+        if plan is None:
+            return self._unplanned_admission()
+        return admission(plan.inbound, visitor.peer, visitor.caller, arriving, self.clocks)
+
+    def _unplanned_admission(self) -> Admission:
         """What becomes of a request when no plan came: who has no identity asks nobody for one, and serves on."""
-        return unready() if self.claims else None
+        return unready() if self.claims else Permit()
+        yield
 
-    def _log(
-        self, denial: Denial | None, caller: SpiffeId | None, address: str | None, request: RequestView, note: str
-    ) -> None:
-        who = f"{caller or 'a caller without an identity'} ({address or 'no IP address'})"
-        now = time.monotonic()
-        if denial is None:
+    def tell(self, answer: Denial | Permit, visitor: Visitor, arriving: Arriving) -> None:
+        """Have the log say what became of a request, as far as it is worth a line."""
+        if type(answer) is Permit:
+            if visitor.believed and not answer.notes:
+                return
+            notes = answer.notes
+        else:
+            assert type(answer) is Denial
+            if not answer.code:
+                return
+            notes = []
+        address = visitor.address
+        who = f"{visitor.caller or 'a caller without an identity'} ({address or 'no IP address'})"
+        what = f"{arriving.method[:20]} {arriving.seen[:200]}"
+        now = self.clocks.now()
+        note = "" if visitor.believed else NOT_BELIEVED
+        if type(answer) is Denial:
+            about = (answer.reason, visitor.caller, note)
+            self._denials.warning(now, about, "denied %r to %s: %s%s", what, who, answer.reason, note)
+        elif note:
             self._denials.warning(now, (NOT_BELIEVED, address), "a request of %s came in%s", who, note)
-            return
-        about = (denial.reason, caller, note)
-        what = f"{request.method[:20]} {request.path[:200]}"
-        self._denials.warning(now, about, "denied %r to %s: %s%s", what, who, denial.reason, note)
+        for said in notes:
+            self._denials.warning(now, (said, visitor.caller), "%r of %s: %s", what, who, said)
 
     def _tell(self, why: str) -> None:
         if self.claims and not self._told:

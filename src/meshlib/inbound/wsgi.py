@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited
-from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, inherit
+from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited, remaining
+from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit
+from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.draining import Draining
-from meshlib.inbound.gate import Entry, Gate
+from meshlib.inbound.drivers import drive
+from meshlib.inbound.endings import EndingBody, StartResponse
+from meshlib.inbound.gate import Gate
+from meshlib.inbound.heads import Visitor, for_wsgi, wsgi_head, wsgi_headers
 from meshlib.inbound.listening import listening
 from meshlib.inbound.peers import wsgi_peer, wsgi_port
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
-from meshlib.plan.plan import Plan
-from meshlib.policy.intentions import RequestView
 
 __all__ = ["WSGIMiddleware"]
 
@@ -31,7 +33,6 @@ VARIABLES = tuple(
 """The CGI variables of the headers that are read."""
 
 FORWARDED = "HTTP_X_FORWARDED_CLIENT_CERT"
-BARE = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
 class WSGIMiddleware:
@@ -76,62 +77,79 @@ class WSGIMiddleware:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Serve one request."""
-        gate = self._gate
-        plan = self.mesh.plan
-        if gate.on(plan):
-            if plan is None:
-                self.mesh.ready()
-                plan = self.mesh.plan
-            denial = _let_in(gate, plan, environ).denial
-            if denial is not None:
-                headers = [(name.decode(), value.decode()) for name, value in denial.headers]
-                start_response(f"{denial.status} {HTTPStatus(denial.status).phrase}", headers)
-                return [denial.body]
+        # The deadline runs from here: waiting to be let in is part of it.
         inherited = inherit(_headers(environ), time.monotonic())
         if inherited is None:
-            start_response("504 Gateway Timeout", [(name.decode(), value.decode()) for name, value in EXPIRED_HEADERS])
-            return [EXPIRED_BODY]
+            return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
         token = INHERITED.set(inherited)
         try:
-            body = self.app(environ, start_response)
+            if self._gate.on(self.mesh.plan):
+                body = self._guarded(environ, start_response)
+            else:
+                body = self.app(environ, start_response)
         finally:
             INHERITED.reset(token)
-        if type(body) in {list, tuple} or type(body) is environ.get("wsgi.file_wrapper"):
-            return body  # nothing of the application's runs any more; a server may send a file by itself
+        if _is_made(body, environ):
+            return body
         return _Body(body, inherited)
 
+    def _guarded(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Serve a request that has to be let in first."""
+        gate = self._gate
+        plan = self.mesh.plan
+        if plan is None:
+            self.mesh.ready()
+            plan = self.mesh.plan
+        headers = wsgi_headers(environ)
+        peer, address = wsgi_peer(environ, gate.trust_domain)
+        visitor = gate.visitor(peer, address, headers, b"\n".join([name for name, _ in headers]))
+        arriving = wsgi_head(environ, headers, visitor, wsgi_port(environ))
+        answer = drive(gate.admission(plan, visitor, arriving), gate.performers)
+        gate.tell(answer, visitor, arriving)
+        if type(answer) is Denial:
+            return _answer(start_response, answer.status, answer.headers, answer.body)
+        assert type(answer) is Permit
+        if remaining() == 0:
+            answer.end(EXPIRED_STATUS, gate.clocks.now())
+            return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
+        if gate.claims:
+            _claim(environ, visitor)
+        if answer.add or answer.remove:
+            for_wsgi(environ, answer.add, answer.remove)
+        if not answer.watched:
+            return self.app(environ, start_response)
+        return self._watched(environ, StartResponse(start_response, answer, gate.clocks.now))
 
-def _let_in(gate: Gate, plan: Plan | None, environ: dict[str, Any]) -> Entry:
-    """Judge a request, and have `environ` say what the application is to see."""
-    peer, address = wsgi_peer(environ, gate.trust_domain)
-    came = environ.get(FORWARDED)
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-
-    def header(name: str) -> str | None:
-        variable = name.upper().replace("-", "_")
-        value = environ.get(variable if variable in BARE else "HTTP_" + variable)
-        return None if value is None else _utf8(value)
-
-    entry = gate.judge(
-        plan,
-        peer,
-        address,
-        [] if came is None else [came.encode("latin-1", "replace")],
-        RequestView(environ["REQUEST_METHOD"], _utf8(path), header),
-        wsgi_port(environ),
-    )
-    if gate.claims:
-        environ["meshlib.peer"] = None if entry.caller is None else str(entry.caller)
-        if not entry.believed:
-            environ.pop(FORWARDED, None)
-        if peer.known and not peer.secure and "HTTP_X_FORWARDED_PROTO" not in environ:
-            environ["wsgi.url_scheme"] = "http"  # on a port for both, a server takes every connection for TLS
-    return entry
+    def _watched(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
+        try:
+            body = self.app(environ, start)
+        except BaseException:
+            start.end()
+            raise
+        if _is_made(body, environ):
+            start.end()
+            return body
+        return EndingBody(body, start.end)
 
 
-def _utf8(text: str) -> str:
-    """What WSGI gives as Latin-1 (PEP 3333)."""
-    return text.encode("latin-1", "replace").decode("utf-8", "replace")
+def _is_made(body: Iterable[bytes], environ: dict[str, Any]) -> bool:
+    """Whether nothing of the application's runs any more to make the body; a server may send a file by itself."""
+    return type(body) in {list, tuple} or type(body) is environ.get("wsgi.file_wrapper")
+
+
+def _answer(start_response: Any, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[bytes]:
+    texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    start_response(f"{status} {HTTPStatus(status).phrase}", texts)
+    return [body]
+
+
+def _claim(environ: dict[str, Any], visitor: Visitor) -> None:
+    """Have `environ` say who the caller is."""
+    environ["meshlib.peer"] = None if visitor.caller is None else str(visitor.caller)
+    if not visitor.believed:
+        environ.pop(FORWARDED, None)
+    if visitor.peer.known and not visitor.peer.secure and "HTTP_X_FORWARDED_PROTO" not in environ:
+        environ["wsgi.url_scheme"] = "http"  # on a port for both, a server takes every connection for TLS
 
 
 class _Body:

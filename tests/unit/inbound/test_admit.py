@@ -6,21 +6,32 @@ import json
 
 import pytest
 
-from meshlib.identity.spiffe import parse
-from meshlib.inbound.admit import Peer, admit, restricts, unready
+from meshlib.identity.spiffe import SpiffeId, parse
+from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
+from meshlib.inbound.denials import Denial
+from meshlib.inbound.drivers import drive
 from meshlib.plan.inbound import Inbound
-from meshlib.policy.intentions import RequestView
+from meshlib.policy.arriving import Arriving
 from meshlib.resources import Intention, Intentions, Permission
 
 FRONT = parse("spiffe://mesh.test/ns/default/dc/dc1/svc/front")
 BACK = parse("spiffe://mesh.test/ns/default/dc/dc1/svc/back")
-REQUEST = RequestView("GET", "/reviews/42", {}.get)
+CLOCKS = Clocks(lambda: 0.0, lambda: 0.0, lambda: 0.0)
 
 PLAIN = Peer()
 NOBODY = Peer(None, True)
 CALLER = Peer(FRONT, True)
 
 ONLY_FRONT = Intentions((Intention("front", "allow"), Intention("*", "deny")))
+
+
+def admit(
+    inbound: Inbound, peer: Peer, caller: SpiffeId | None, port: int | None = 8080, method: str = "GET"
+) -> Denial | None:
+    """Why a request for `/reviews/42` doesn't come in."""
+    arriving = Arriving(method, b"/reviews/42", [], seen="/reviews/42", port=port)
+    answer = drive(admission(inbound, peer, caller, arriving, CLOCKS), {})
+    return answer if isinstance(answer, Denial) else None
 
 
 @pytest.mark.parametrize(
@@ -38,17 +49,17 @@ ONLY_FRONT = Intentions((Intention("front", "allow"), Intention("*", "deny")))
 )
 def test_the_mode_decides_of_a_connection(mode: str, peer: Peer, allowed: bool) -> None:
     inbound = Inbound(mode)  # type: ignore[arg-type]
-    assert (admit(inbound, peer, peer.id, REQUEST, 8080) is None) == allowed
+    assert (admit(inbound, peer, peer.id) is None) == allowed
 
 
 @pytest.mark.parametrize(("port", "allowed"), [(9000, True), (8080, False), (None, False)])
 def test_a_port_has_a_mode_of_its_own(port: int | None, allowed: bool) -> None:
     inbound = Inbound("STRICT", {9000: "PERMISSIVE"})
-    assert (admit(inbound, PLAIN, None, REQUEST, port) is None) == allowed
+    assert (admit(inbound, PLAIN, None, port) is None) == allowed
 
 
 def test_strict_is_not_met_by_a_caller_that_a_hop_speaks_for() -> None:
-    assert admit(Inbound("STRICT"), PLAIN, FRONT, REQUEST, 8080) is not None
+    assert admit(Inbound("STRICT"), PLAIN, FRONT) is not None
 
 
 @pytest.mark.parametrize(
@@ -64,30 +75,30 @@ def test_strict_is_not_met_by_a_caller_that_a_hop_speaks_for() -> None:
     ],
 )
 def test_an_intention_is_for_the_service_its_source_names(peer: Peer, allowed: bool) -> None:
-    assert (admit(Inbound(intentions=ONLY_FRONT), peer, peer.id, REQUEST, 8080) is None) == allowed
+    assert (admit(Inbound(intentions=ONLY_FRONT), peer, peer.id) is None) == allowed
 
 
 def test_an_intention_looks_at_whom_the_hop_speaks_for() -> None:
     hop = Peer(BACK, True)
-    assert admit(Inbound(intentions=ONLY_FRONT), hop, FRONT, REQUEST, 8080) is None
-    assert admit(Inbound(intentions=ONLY_FRONT), CALLER, BACK, REQUEST, 8080) is not None
+    assert admit(Inbound(intentions=ONLY_FRONT), hop, FRONT) is None
+    assert admit(Inbound(intentions=ONLY_FRONT), CALLER, BACK) is not None
 
 
 @pytest.mark.parametrize("default", [True, False])
 def test_without_a_rule_the_default_decides(default: bool) -> None:
     inbound = Inbound(intentions=Intentions((), default))
-    assert (admit(inbound, CALLER, FRONT, REQUEST, 8080) is None) == default
+    assert (admit(inbound, CALLER, FRONT) is None) == default
 
 
 def test_permissions_see_the_request() -> None:
     reads = Intentions((Intention("front", None, (Permission("allow", methods=("GET",), path_prefix="/reviews/"),)),))
     inbound = Inbound(intentions=reads)
-    assert admit(inbound, CALLER, FRONT, REQUEST, 8080) is None
-    assert admit(inbound, CALLER, FRONT, REQUEST._replace(method="DELETE"), 8080) is not None
+    assert admit(inbound, CALLER, FRONT) is None
+    assert admit(inbound, CALLER, FRONT, method="DELETE") is not None
 
 
 def test_a_denial_is_a_whole_response_that_keeps_the_rules_to_itself() -> None:
-    denial = admit(Inbound(intentions=ONLY_FRONT), Peer(BACK, True), BACK, REQUEST, 8080)
+    denial = admit(Inbound(intentions=ONLY_FRONT), Peer(BACK, True), BACK)
     assert denial is not None
     headers = dict(denial.headers)
     problem = json.loads(denial.body)
@@ -118,3 +129,12 @@ def test_without_configuration_the_answer_is_to_try_again() -> None:
 )
 def test_there_is_nothing_to_judge_unless_something_can_fail(inbound: Inbound, on: bool) -> None:
     assert restricts(inbound) is on
+
+
+def test_while_policies_cant_be_read_nobody_comes_in_and_the_log_says_why() -> None:
+    denial = admit(Inbound(closed="AuthorizationPolicy default/no-way: a broken rule"), CALLER, FRONT)
+    assert denial is not None
+    assert denial.status == 503
+    assert "no-way" in denial.reason
+    assert b"no-way" not in denial.body
+    assert restricts(Inbound(closed="a broken rule"))

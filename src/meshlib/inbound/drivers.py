@@ -1,0 +1,105 @@
+"""The two drivers of admission: they perform its effects, in a thread or on an event loop, and send back the answers.
+
+An effect is performed by what is registered for its type. What is here needs nothing but time; keys of issuers,
+authorizers and shared limits bring their own. Until they do, the answers are those of a part that isn't there: no keys
+come, the authorizer can't be asked, nothing is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from meshlib.inbound.denials import Denial, Permit
+from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys, Pause, Queue, Said
+from meshlib.waiting import Flag
+
+__all__ = ["AsyncPerformers", "Performers", "adrive", "async_performers", "drive", "performers"]
+
+Performers = dict[type[Any], Callable[[Any], Any]]
+"""By the type of an effect what performs it; what it returns is the effect's answer."""
+
+AsyncPerformers = dict[type[Any], Callable[[Any], Awaitable[Any]]]
+
+
+def drive(admission: Admission, performing: Performers) -> Denial | Permit:
+    """Run an admission to its end in this thread."""
+    try:
+        effect = next(admission)
+        while True:
+            effect = admission.send(performing[type(effect)](effect))
+    except StopIteration as end:
+        answer: Denial | Permit = end.value
+        return answer
+    except BaseException:
+        admission.close()
+        raise
+
+
+async def adrive(admission: Admission, performing: AsyncPerformers) -> Denial | Permit:
+    """Run an admission to its end. A cancellation closes it, so that what it holds is given back, and goes on out."""
+    try:
+        effect = next(admission)
+        while True:
+            effect = admission.send(await performing[type(effect)](effect))
+    except StopIteration as end:
+        answer: Denial | Permit = end.value
+        return answer
+    except BaseException:
+        admission.close()
+        raise
+
+
+def performers() -> Performers:
+    """What performs effects in a thread."""
+    return {
+        FetchKeys: lambda effect: None,
+        Ask: lambda effect: _nobody_to_ask(),
+        Count: _uncounted,
+        Queue: _queue,
+        Pause: lambda effect: time.sleep(effect.seconds),
+    }
+
+
+def async_performers() -> AsyncPerformers:
+    """What performs effects on any event loop."""
+
+    async def keys(effect: FetchKeys) -> None:
+        """Nobody fetches any."""
+
+    async def ask(effect: Ask) -> Said:
+        return _nobody_to_ask()
+
+    async def count(effect: Count) -> list[None]:
+        return _uncounted(effect)
+
+    return {FetchKeys: keys, Ask: ask, Count: count, Queue: _aqueue, Pause: _apause}
+
+
+def _queue(effect: Queue) -> None:
+    flag = Flag()
+    effect.waiter.wake = flag.set
+    if not effect.waiter.granted:  # it may have been before anybody could wake us
+        flag.wait(effect.seconds)
+
+
+async def _aqueue(effect: Queue) -> None:
+    flag = Flag()
+    effect.waiter.wake = flag.set
+    if not effect.waiter.granted:
+        await flag.sleep(effect.seconds)
+
+
+async def _apause(effect: Pause) -> None:
+    import anyio
+
+    await anyio.sleep(effect.seconds)
+
+
+def _nobody_to_ask() -> Said:
+    return Said(None, why="there is nothing here to ask an authorizer with")
+
+
+def _uncounted(effect: Count) -> list[None]:
+    return [None] * len(effect.spendings)
