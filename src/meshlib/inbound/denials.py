@@ -80,16 +80,18 @@ class Permit:
     Attributes:
         add: headers for the application; what the caller sent under their names is taken away.
         remove: names of headers (lower case) the application doesn't see.
+        query: the query the application sees, None: as it came.
         reply: headers for the response.
         notes: what happened on the way that is only counted and logged: dry runs, AUDIT.
         priority: of the request.
     """
 
-    __slots__ = ("_endings", "add", "notes", "priority", "remove", "reply")
+    __slots__ = ("_endings", "add", "notes", "priority", "query", "remove", "reply")
 
     def __init__(self) -> None:
         self.add: list[RawHeader] = []
         self.remove: set[bytes] = set()
+        self.query: bytes | None = None
         self.reply: list[RawHeader] = []
         self.notes: list[str] = []
         self.priority = ""

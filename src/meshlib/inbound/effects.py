@@ -13,6 +13,7 @@ from meshlib.inbound.denials import Denial, Permit
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.ratelimit import Spending
 from meshlib.resources import ExtensionProvider
+from meshlib.state.tokens import KeySource
 
 __all__ = ["Admission", "Ask", "Count", "Effect", "FetchKeys", "Pause", "Queue", "Said", "Step", "Waiter"]
 
@@ -21,11 +22,11 @@ class FetchKeys(NamedTuple):
     """Have the keys of an issuer fetched anew, because a token names one that isn't known. Answered with nothing.
 
     Attributes:
-        issuer: whose.
+        source: whose, and where they are.
         wait: seconds at most.
     """
 
-    issuer: str
+    source: KeySource
     wait: float
 
 
