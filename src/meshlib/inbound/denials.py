@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = [
     "DENIED",
@@ -19,6 +19,8 @@ __all__ = [
     "UNSAFE",
     "UNVERIFIED",
     "Denial",
+    "Note",
+    "NoteKind",
     "Permit",
     "deny",
 ]
@@ -65,6 +67,7 @@ class Denial(NamedTuple):
         body: an `application/problem+json` that tells the caller no more of the rules than it needs.
         reason: for the log, in words.
         code: one of the reasons above, "" for an answer that is no refusal (to a CORS preflight).
+        by: what refused, for counters: a policy's `namespace/name`, a limit's name; "" where the code says it all.
     """
 
     status: int
@@ -72,6 +75,28 @@ class Denial(NamedTuple):
     body: bytes
     reason: str
     code: str = ""
+    by: str = ""
+
+
+NoteKind = Literal["dry-run", "audit", "uncounted"]
+"""What would have been refused, what was looked on at, what couldn't be checked and was let in."""
+
+
+class Note(NamedTuple):
+    """What happened on the way in and is only counted and logged.
+
+    Attributes:
+        kind: what it is.
+        by: a policy's `namespace/name`, a limit's name.
+        says: for the log: everything.
+    """
+
+    kind: NoteKind
+    by: str
+    says: str
+
+    def __str__(self) -> str:
+        return self.says
 
 
 class Permit:
@@ -93,7 +118,7 @@ class Permit:
         self.remove: set[bytes] = set()
         self.query: bytes | None = None
         self.reply: list[RawHeader] = []
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self.priority = ""
         self._endings: list[Callable[[int | None, float], None]] = []
 
@@ -116,7 +141,7 @@ class Permit:
             ending(status, now)
 
 
-def deny(status: int, code: str, detail: str, reason: str, headers: Sequence[RawHeader] = ()) -> Denial:
+def deny(status: int, code: str, detail: str, reason: str, headers: Sequence[RawHeader] = (), by: str = "") -> Denial:
     """A denial.
 
     Args:
@@ -125,6 +150,7 @@ def deny(status: int, code: str, detail: str, reason: str, headers: Sequence[Raw
         detail: for the caller: nothing by which an attacker gets on.
         reason: for the log: everything.
         headers: more of the response.
+        by: what refused; see `Denial`.
     """
     problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     body = json.dumps(problem, separators=(",", ":")).encode()
@@ -134,4 +160,4 @@ def deny(status: int, code: str, detail: str, reason: str, headers: Sequence[Raw
         (b"x-meshlib-reason", code.encode()),
         *headers,
     )
-    return Denial(status, every, body, reason, code)
+    return Denial(status, every, body, reason, code, by)

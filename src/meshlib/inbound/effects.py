@@ -40,10 +40,17 @@ class Said(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Ask an external authorizer. Answered with `Said`."""
+    """Ask an external authorizer. Answered with `Said`.
+
+    Attributes:
+        provider: who is asked.
+        arriving: the request it is asked about.
+        permit: as the steps before made it: the authorizer sees the headers that the application would.
+    """
 
     provider: ExtensionProvider
     arriving: Arriving
+    permit: Permit | None = None
 
 
 class Count(NamedTuple):
@@ -55,16 +62,16 @@ class Count(NamedTuple):
 class Waiter(Protocol):
     """Somebody in a queue for a place.
 
-    Who gives the place sets `granted` first, and then calls `wake`, from any thread, unless it is None: then nobody
-    waits yet, and who comes to wait looks at `granted` first.
+    Who decides about it sets `over` first, and then calls `wake`, from any thread, unless it is None: then nobody waits
+    yet, and who comes to wait looks at `over` first.
     """
 
     wake: Any
-    granted: bool
+    over: bool
 
 
 class Queue(NamedTuple):
-    """Wait until `waiter` is woken, at most `seconds`. Answered with nothing: `waiter.granted` says what came of it."""
+    """Wait until `waiter` is woken, at most `seconds`. Answered with nothing: the waiter knows what came of it."""
 
     waiter: Waiter
     seconds: float

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from meshlib.inbound.denials import LIMITED, UNCOUNTED, Denial, Permit, RawHeader, deny
+from meshlib.inbound.denials import LIMITED, UNCOUNTED, Denial, Note, Permit, RawHeader, deny
 from meshlib.inbound.effects import Count, Step
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.ratelimit import Level, Limit, RateLimits
@@ -52,14 +52,14 @@ def _refused(standings: Sequence[Standing], permit: Permit) -> Denial | None:
         if enough:
             continue
         if not one.enforced:
-            permit.notes.append(f"dry run: rate limit {one.name!r} ({one.says})")
+            permit.notes.append(Note("dry-run", one.name, f"dry run: rate limit {one.name!r} ({one.says})"))
         elif (wait := one.wait(tokens)) > longest:
             short, longest = one, wait
     if short is None:
         return None
     seconds = max(1, ceil(longest))
     headers = ((b"retry-after", b"%d" % seconds), *_named(short.size, 0, seconds))
-    return deny(429, LIMITED, "too many requests", f"rate limit {short.name!r}: {short.says}", headers)
+    return deny(429, LIMITED, "too many requests", f"rate limit {short.name!r}: {short.says}", headers, short.name)
 
 
 def _unknown(uncounted: Sequence[Limit], permit: Permit) -> Denial | None:
@@ -67,8 +67,8 @@ def _unknown(uncounted: Sequence[Limit], permit: Permit) -> Denial | None:
     for one in uncounted:
         if one.enforced and one.refuses_uncounted:
             why = f"rate limit {one.name!r} can't be counted, and its onError says DENY"
-            return deny(503, UNCOUNTED, "a limit can't be checked just now", why, ((b"retry-after", b"1"),))
-        permit.notes.append(f"not counted: rate limit {one.name!r}")
+            return deny(503, UNCOUNTED, "a limit can't be checked just now", why, ((b"retry-after", b"1"),), one.name)
+        permit.notes.append(Note("uncounted", one.name, f"not counted: rate limit {one.name!r}"))
     return None
 
 
