@@ -152,9 +152,7 @@ def _struct(owner: type[msgspec.Struct]) -> Reader:
                     given[fields[name].name] = None
             elif owner in EXACT:
                 why = ignored_because(owner, name, fields)
-                report.problem(
-                    (*path, name), f"{why}; here every field changes who may come in, so none is passed over"
-                )
+                report.problem((*path, name), f"{why}; here a field changes who may come in, so none is passed over")
             elif owner not in TOLERANT:
                 report.note((*path, name), "ignored", functools.partial(ignored_because, owner, name, fields))
         missing = [name for name, field in fields.items() if field.required and field.name not in given]

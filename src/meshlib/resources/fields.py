@@ -115,9 +115,7 @@ _IGNORED: Mapping[type, Mapping[str, str]] = {
     ),
     inbound.HTTPAuthorizer: _table(_PROXY, "clearRouteCache")
     | _table("replaced by includeRequestHeadersInCheck in Istio", "includeHeadersInCheck"),
-    inbound.RequestBodyInCheck: _table(
-        "does not apply in a library: bodies are always sent as they are", "packAsBytes"
-    ),
+    inbound.RequestBodyInCheck: _table("does not apply in a library: a body is sent as it is", "packAsBytes"),
 }
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from meshlib.resources.authentication import RequestAuthenticationSpec
 from meshlib.resources.authorization import AuthorizationPolicySpec
+from meshlib.resources.authorizing import check_dry_run
 from meshlib.resources.decode import INVALID, reader
 from meshlib.resources.documents import (
     FieldNote,
@@ -187,6 +188,8 @@ def _resource(text: Document, report: _DocumentReport) -> tuple[Resource | None,
     if spec is INVALID:
         return None, False
     for path, message in check(spec, document.get("spec", {})):
+        report.problem(path, message)
+    for path, message in check_dry_run(spec, metadata) if isinstance(spec, AuthorizationPolicySpec) else ():
         report.problem(path, message)
     for path, message in inert(spec) if isinstance(spec, VirtualServiceSpec) else ():
         report.note(path, "ignored", functools.partial(str, message))

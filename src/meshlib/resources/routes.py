@@ -19,7 +19,7 @@ from meshlib.resources.shapes import (
     check_subset_name,
 )
 
-__all__ = ["RETRY_WORDS", "check_routes", "inert"]
+__all__ = ["RETRY_WORDS", "check_fault", "check_match", "check_routes", "inert"]
 
 RETRY_WORDS = (
     "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx", "refused-stream",
@@ -38,14 +38,14 @@ def check_routes(spec: istio.VirtualServiceSpec, raw: Mapping[str, Any], at: Pat
         here = (*at, "http", index)
         yield from _action(route, raw["http"][index], here)
         for number, match in enumerate(route.match):
-            yield from _match(match, (*here, "match", number))
+            yield from check_match(match, (*here, "match", number))
         yield from _weights(route.route, raw["http"][index].get("route"), (*here, "route"))
         for number, share in enumerate(route.route):
             yield from _destination(share.destination, (*here, "route", number, "destination"))
             yield from _headers(share.headers, (*here, "route", number, "headers"))
         yield from _headers(route.headers, (*here, "headers"))
         yield from _retries(route.retries, (*here, "retries"))
-        yield from _fault(route.fault, (*here, "fault"))
+        yield from check_fault(route.fault, (*here, "fault"))
 
 
 def _action(route: istio.HTTPRoute, raw: Mapping[str, Any], at: Path) -> Iterator[Finding]:
@@ -106,7 +106,8 @@ def _body(body: istio.HTTPBody | None, at: Path) -> Iterator[Finding]:
         yield at, f"is longer than {_BODY_AT_MOST} bytes; let an endpoint serve it"
 
 
-def _match(match: istio.HTTPMatchRequest, at: Path) -> Iterator[Finding]:
+def check_match(match: istio.HTTPMatchRequest, at: Path) -> Iterator[Finding]:
+    """One way to say which requests are meant."""
     plain = {"uri": match.uri, "method": match.method, "authority": match.authority}
     if not (any(plain.values()) or match.headers or match.query_params or match.without_headers):
         yield (
@@ -204,7 +205,8 @@ def _retries(retries: istio.HTTPRetry | None, at: Path) -> Iterator[Finding]:
             )
 
 
-def _fault(fault: istio.HTTPFaultInjection | None, at: Path) -> Iterator[Finding]:
+def check_fault(fault: istio.HTTPFaultInjection | None, at: Path) -> Iterator[Finding]:
+    """A fault that is injected."""
     if fault is None:
         return
     if fault.delay is None and fault.abort is None:

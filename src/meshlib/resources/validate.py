@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from meshlib.resources import networking as istio
+from meshlib.resources.authenticating import check_request_authentication
 from meshlib.resources.authentication import RequestAuthenticationSpec
 from meshlib.resources.authorization import AuthorizationPolicySpec
-from meshlib.resources.authorizing import check_authorization, check_request_authentication
+from meshlib.resources.authorizing import check_authorization
 from meshlib.resources.documents import Path, Spec, show
 from meshlib.resources.fields import nearest
 from meshlib.resources.inbound import InboundPolicySpec
@@ -47,9 +48,9 @@ def check(spec: Spec, raw: Mapping[str, Any]) -> Iterator[Finding]:
         case RequestAuthenticationSpec():
             return check_request_authentication(spec, root)
         case AuthorizationPolicySpec():
-            return check_authorization(spec, root)
+            return check_authorization(spec, raw, root)
         case InboundPolicySpec():
-            return check_inbound_policy(spec, raw, root)
+            return check_inbound_policy(spec, root)
 
 
 def name_fault(name: str) -> str | None:
