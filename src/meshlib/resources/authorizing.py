@@ -152,15 +152,15 @@ def _set(message: msgspec.Struct) -> Iterator[str]:
 
 def _empty(raw: Mapping[str, Any], at: Path) -> Iterator[Finding]:
     """Lists that are there but empty, or nothing: taken for absent they would let the rule hold for everything."""
-    for name, value in raw.items():
+    for name, inner in (("from", "source"), ("to", "operation"), ("when", "")):
+        value = raw.get(name, ...)
         if value is None or value == []:
             yield (*at, name), "is empty and would hold for everything; leave it out if that is meant"
         for index, entry in enumerate(value if isinstance(value, list) else ()):
-            inner = entry.get("source") or entry.get("operation") if name != "when" else entry
-            deeper = {"from": ("source",), "to": ("operation",)}.get(name, ())
-            for field, values in (inner or {}).items():
+            path: Path = (*at, name, index, inner) if inner else (*at, name, index)
+            for field, values in (entry[inner] if inner else entry).items():
                 if values is None or values == []:
-                    yield (*at, name, index, *deeper, field), "is empty; write values, or leave it out"
+                    yield (*path, field), "is empty; write values, or leave it out"
 
 
 def _count(entries: Sequence[object], name: str, at: Path) -> Iterator[Finding]:

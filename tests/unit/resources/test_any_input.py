@@ -58,6 +58,50 @@ VALID: list[dict[str, Any]] = [
         "metadata": {"name": "a"},
         "spec": {"host": "a", "circuitBreaker": {"openFor": "5s"}, "hedging": {"percentile": 95}},
     },
+    {
+        "apiVersion": "meshlib/v1",
+        "kind": "InboundPolicy",
+        "metadata": {"name": "a"},
+        "spec": {
+            "rateLimits": [{"name": "a", "requests": 1, "by": [{"claim": "a"}], "match": [{"uri": {"prefix": "/"}}]}],
+            "concurrency": {"maxRequests": 5, "adaptive": {"minLimit": 1}},
+            "faults": [{"fault": {"abort": {"httpStatus": 500, "percentage": {"value": 1}}}}],
+            "extensionProviders": [{"name": "a", "envoyExtAuthzHttp": {"service": "a", "port": 80}}],
+            "trustDomainAliases": ["a"],
+        },
+    },
+    {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "a"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "a"}},
+            "jwtRules": [
+                {
+                    "issuer": "https://a",
+                    "jwksUri": "https://a/",
+                    "fromHeaders": [{"name": "a", "prefix": "b"}],
+                    "outputClaimToHeaders": [{"header": "a", "claim": "b"}],
+                },
+                {"issuer": "b", "jwks": '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "%s"}]}' % ("A" * 43)},
+            ],
+        },
+    },
+    {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "a", "annotations": {"istio.io/dry-run": "true"}},
+        "spec": {
+            "action": "DENY",
+            "rules": [
+                {
+                    "from": [{"source": {"principals": ["a*"], "ipBlocks": ["10.0.0.0/8"]}}],
+                    "to": [{"operation": {"paths": ["/a/{*}"], "methods": ["GET"], "ports": ["80"]}}],
+                    "when": [{"key": "request.headers[a]", "values": ["b"]}],
+                }
+            ],
+        },
+    },
 ]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 VALUES = st.recursive(
