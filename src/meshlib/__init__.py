@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshlib.client import AsyncClient, Client
-    from meshlib.context import deadline, remaining
+    from meshlib.context import deadline, priority, remaining
     from meshlib.errors import (
         AttemptTimeout,
         BadResponse,
@@ -64,6 +64,7 @@ __all__ = [
     "WSGIMiddleware",
     "deadline",
     "default_mesh",
+    "priority",
     "remaining",
     "server_ssl_context",
 ]
@@ -76,6 +77,7 @@ _ROOMS = {
     "WSGIMiddleware": "inbound.wsgi",
     "deadline": "context",
     "default_mesh": "mesh",
+    "priority": "context",
     "remaining": "context",
     "server_ssl_context": "inbound.tls",
 }

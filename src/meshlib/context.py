@@ -4,6 +4,9 @@ The middleware sets it, the transports read it, and a caller may tighten the dea
 
     with meshlib.deadline(0.5):
         reply = await client.get("http://reviews/42")
+
+    with meshlib.priority("best-effort"):
+        await client.post("http://search/reindex")
 """
 
 from __future__ import annotations
@@ -13,15 +16,32 @@ import math
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["ATTEMPT_HEADER", "DEADLINE_HEADER", "INHERITED", "PASSED_ON", "Inherited", "deadline", "remaining"]
+__all__ = [
+    "ATTEMPT_HEADER",
+    "DEADLINE_HEADER",
+    "INHERITED",
+    "PASSED_ON",
+    "PRIORITIES",
+    "PRIORITY_HEADER",
+    "Inherited",
+    "deadline",
+    "priority",
+    "remaining",
+]
 
 DEADLINE_HEADER = b"x-envoy-expected-rq-timeout-ms"
 """Milliseconds the caller will wait: relative, so that two machines' clocks need not agree (Envoy's router sets it)."""
 
 ATTEMPT_HEADER = b"x-envoy-attempt-count"
 """Which attempt of a call this is; sent from the second on (Envoy's header)."""
+
+PRIORITY_HEADER = b"x-meshlib-priority"
+"""What the call is worth to its caller: which of `PRIORITIES`."""
+
+PRIORITIES = ("critical", "default", "best-effort")
+"""What an overloaded service turns away last, and first. A call that says nothing is `default`."""
 
 PASSED_ON = frozenset(
     (
@@ -39,11 +59,13 @@ class Inherited(NamedTuple):
         deadline: monotonic seconds; None: none.
         attempt: which attempt of its caller's call is being served; 1 is the first.
         trace: the headers that carry the trace.
+        priority: one of `PRIORITIES`, "" for none.
     """
 
     deadline: float | None = None
     attempt: int = 1
     trace: tuple[tuple[bytes, bytes], ...] = ()
+    priority: str = ""
 
 
 INHERITED: ContextVar[Inherited] = ContextVar("meshlib.inherited", default=Inherited())  # noqa: B039 - an immutable tuple
@@ -65,6 +87,26 @@ def deadline(seconds: float) -> Iterator[None]:
     if inherited.deadline is not None:
         ends = min(ends, inherited.deadline)
     token = INHERITED.set(inherited._replace(deadline=ends))
+    try:
+        yield
+    finally:
+        INHERITED.reset(token)
+
+
+@contextlib.contextmanager
+def priority(name: Literal["critical", "default", "best-effort"]) -> Iterator[None]:
+    """Give the calls made inside to hosts of the mesh a priority, which travels on with the calls they cause.
+
+    A service that has too much to do turns best-effort away first, and critical last.
+
+    Example:
+        >>> with priority("best-effort"):
+        ...     INHERITED.get().priority
+        'best-effort'
+    """
+    if name not in PRIORITIES:
+        raise ValueError(f"priority is {name!r}; one of {', '.join(PRIORITIES)} is expected")
+    token = INHERITED.set(INHERITED.get()._replace(priority=name))
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from meshlib.inbound.denials import DENIED, UNREADY, Denial, Permit, deny
 from meshlib.inbound.effects import Admission, Step
 from meshlib.inbound.faults import inject
 from meshlib.inbound.limiting import limit
-from meshlib.inbound.placing import place, shed
+from meshlib.inbound.placing import Pulse, place, shed
 from meshlib.inbound.tokens import authenticate
 from meshlib.plan.inbound import Inbound
 from meshlib.policy.arriving import Arriving
@@ -33,11 +33,13 @@ class Clocks(NamedTuple):
         now: monotonic seconds.
         wall: seconds since 1970, for tokens.
         random: uniform in [0, 1).
+        pulse: of the event loop that serves; None in a thread.
     """
 
     now: Callable[[], float]
     wall: Callable[[], float]
     random: Callable[[], float]
+    pulse: Pulse | None = None
 
 
 class Peer(NamedTuple):
@@ -104,7 +106,7 @@ def _turned_away(inbound: Inbound, arriving: Arriving, permit: Permit, clocks: C
     if inbound.cors is not None and (denial := preflight(inbound.cors, arriving, permit)) is not None:
         return denial
     if inbound.load is not None:
-        return shed(inbound.load, arriving, permit, clocks.now())
+        return shed(inbound.load, arriving, permit, clocks)
     return None
 
 
@@ -137,7 +139,7 @@ def _taken_in(inbound: Inbound, arriving: Arriving, permit: Permit, clocks: Cloc
         denial = yield from limit(inbound.limits, arriving, permit, clocks.now)
     # The place is taken last, so that nobody holds one while waiting for anything else.
     if denial is None and inbound.load is not None:
-        denial = yield from place(inbound.load, arriving, permit, clocks.now)
+        denial = yield from place(inbound.load, arriving, permit, clocks)
     # A fault stands where the application's own would.
     if denial is None and inbound.faults is not None:
         denial = yield from inject(inbound.faults, arriving, clocks.random)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, PASSED_ON, Inherited
+from meshlib.context import (
+    ATTEMPT_HEADER,
+    DEADLINE_HEADER,
+    INHERITED,
+    PASSED_ON,
+    PRIORITIES,
+    PRIORITY_HEADER,
+    Inherited,
+)
 
-__all__ = ["EXPIRED_BODY", "EXPIRED_HEADERS", "EXPIRED_STATUS", "inherit"]
+__all__ = ["EXPIRED_BODY", "EXPIRED_HEADERS", "EXPIRED_STATUS", "inherit", "prefer"]
 
 LONGEST_DEADLINE_MS = 86_400_000
 """A day; a caller that says it waits longer has no deadline worth the name."""
@@ -29,7 +37,8 @@ EXPIRED_HEADERS = (
 )
 """The answer to expired work; DT is Envoy's response flag for a deadline that ran out."""
 
-_READ = PASSED_ON | {DEADLINE_HEADER, ATTEMPT_HEADER}
+_READ = PASSED_ON | {DEADLINE_HEADER, ATTEMPT_HEADER, PRIORITY_HEADER}
+_PRIORITIES = {name.encode(): name for name in PRIORITIES}
 
 
 def inherit(headers: Iterable[tuple[bytes, bytes]], now: float) -> Inherited | None:
@@ -44,6 +53,7 @@ def inherit(headers: Iterable[tuple[bytes, bytes]], now: float) -> Inherited | N
     """
     left: int | None = None
     attempt = 1
+    priority = ""
     trace: list[tuple[bytes, bytes]] | None = None
     for name, value in headers:
         if name not in _READ:
@@ -54,6 +64,8 @@ def inherit(headers: Iterable[tuple[bytes, bytes]], now: float) -> Inherited | N
                 left = given
         elif name == ATTEMPT_HEADER:
             attempt = _number(value, MOST_ATTEMPTS) or 1
+        elif name == PRIORITY_HEADER:
+            priority = _PRIORITIES.get(value, "")
         elif trace is None:
             trace = [(name, value)] if len(value) <= LONGEST_TRACE_VALUE else None
         elif len(trace) < MOST_TRACE_HEADERS and len(value) <= LONGEST_TRACE_VALUE:
@@ -61,7 +73,19 @@ def inherit(headers: Iterable[tuple[bytes, bytes]], now: float) -> Inherited | N
     if left == 0:
         return None
     deadline = None if left is None else now + left / 1000
-    return Inherited(deadline, attempt, tuple(trace) if trace else ())
+    return Inherited(deadline, attempt, tuple(trace) if trace else (), priority)
+
+
+def prefer(priority: str) -> None:
+    """Have the calls made while serving a request inherit the priority that it came in with.
+
+    That may be another than its header says: a rule gave it, or the header isn't believed.
+    """
+    inherited = INHERITED.get()
+    if priority == "default":  # calls are that without saying so
+        priority = ""
+    if inherited.priority != priority:
+        INHERITED.set(inherited._replace(priority=priority))
 
 
 def _number(value: bytes, most: int) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio.to_thread
 
 from meshlib.context import INHERITED, remaining
-from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit
+from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit, prefer
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.drivers import adrive
@@ -20,6 +20,7 @@ from meshlib.inbound.heads import Headers, Visitor, asgi_head, for_asgi, lowered
 from meshlib.inbound.listening import choose, listening
 from meshlib.inbound.peers import asgi_peer
 from meshlib.inbound.presence import Presence
+from meshlib.inbound.pulse import pulse_here
 from meshlib.mesh import Mesh, default_mesh
 
 __all__ = ["ASGIMiddleware"]
@@ -95,7 +96,8 @@ class ASGIMiddleware:
         peer, address = asgi_peer(scope, receive, gate.trust_domain)
         visitor = gate.visitor(peer, address, headers, names)
         arriving = asgi_head(scope, headers, visitor)
-        answer = await adrive(gate.admission(plan, visitor, arriving), gate.async_performers)
+        pulse = pulse_here() if plan is not None and plan.inbound.load is not None else None
+        answer = await adrive(gate.admission(plan, visitor, arriving, pulse), gate.async_performers)
         gate.tell(answer, visitor, arriving)
         if type(answer) is Denial:
             await _refuse(scope, receive, send, answer.status, answer.headers, answer.body)
@@ -105,6 +107,8 @@ class ASGIMiddleware:
             answer.end(EXPIRED_STATUS, gate.clocks.now())
             await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
             return
+        if answer.priority:
+            prefer(answer.priority)
         seen = _seen(scope, headers, names, visitor, answer, gate.claims)
         if not answer.watched:
             await self.app(seen, receive, send)

@@ -13,6 +13,7 @@ from typing import Any
 
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys, Pause, Queue, Said
+from meshlib.inbound.pulse import wait_in_queue
 from meshlib.waiting import Flag
 
 __all__ = ["AsyncPerformers", "Performers", "adrive", "async_performers", "drive", "performers"]
@@ -74,21 +75,14 @@ def async_performers() -> AsyncPerformers:
     async def count(effect: Count) -> list[None]:
         return _uncounted(effect)
 
-    return {FetchKeys: keys, Ask: ask, Count: count, Queue: _aqueue, Pause: _apause}
+    return {FetchKeys: keys, Ask: ask, Count: count, Queue: wait_in_queue, Pause: _apause}
 
 
 def _queue(effect: Queue) -> None:
     flag = Flag()
     effect.waiter.wake = flag.set
-    if not effect.waiter.granted:  # it may have been before anybody could wake us
+    if not effect.waiter.over:  # it may have been before anybody could wake us
         flag.wait(effect.seconds)
-
-
-async def _aqueue(effect: Queue) -> None:
-    flag = Flag()
-    effect.waiter.wake = flag.set
-    if not effect.waiter.granted:
-        await flag.sleep(effect.seconds)
 
 
 async def _apause(effect: Pause) -> None:

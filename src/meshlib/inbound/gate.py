@@ -16,6 +16,7 @@ from meshlib.inbound.drivers import async_performers, performers
 from meshlib.inbound.effects import Admission
 from meshlib.inbound.forwarded import ADDRESSES, HEADER, Hops, caller_of, remote_of
 from meshlib.inbound.heads import Visitor
+from meshlib.inbound.pulse import LoopPulse
 from meshlib.policy.arriving import Arriving
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Gate:
     def __init__(self, mesh: Mesh) -> None:
         self.performers = performers()
         self.async_performers = async_performers()
-        self.clocks = Clocks(time.monotonic, time.time, random.random)
+        self.clocks = self._last_clocks = Clocks(time.monotonic, time.time, random.random)
         self.claims = mesh.settings.identity != "none" or bool(mesh.settings.trusted_hops)
         self._mesh = mesh
         self._hops = Hops(mesh.settings.trusted_hops)
@@ -100,17 +101,27 @@ class Gate:
                 remote = remote_of(b",".join(addresses), self._hops) or remote
         return Visitor(peer, address, caller, remote, trusted or not forwarded)
 
-    def admission(self, plan: Plan | None, visitor: Visitor, arriving: Arriving) -> Admission:
+    def admission(
+        self, plan: Plan | None, visitor: Visitor, arriving: Arriving, pulse: LoopPulse | None = None
+    ) -> Admission:
         """One request's; see `meshlib.inbound.admit`.
 
         Args:
             plan: in force; None: there is none.
             visitor: who makes it.
             arriving: its head.
+            pulse: of the event loop that serves it; None: there is none, or the plan has no use for it.
         """
         if plan is None:
             return self._unplanned_admission()
-        return admission(plan.inbound, visitor.peer, visitor.caller, arriving, self.clocks)
+        clocks = self.clocks if pulse is None else self._clocks_on(pulse)
+        return admission(plan.inbound, visitor.peer, visitor.caller, arriving, clocks)
+
+    def _clocks_on(self, pulse: LoopPulse) -> Clocks:
+        clocks = self._last_clocks
+        if clocks.pulse is not pulse:
+            clocks = self._last_clocks = self.clocks._replace(pulse=pulse)
+        return clocks
 
     def _unplanned_admission(self) -> Admission:
         """What becomes of a request when no plan came: who has no identity asks nobody for one, and serves on."""

@@ -3,21 +3,148 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from meshlib.inbound.denials import Denial, Permit
-from meshlib.inbound.effects import Step
+from meshlib.context import DEADLINE_HEADER, PRIORITIES
+from meshlib.inbound.denials import OVERLOADED, Denial, Permit, deny
+from meshlib.inbound.effects import Queue, Step
 from meshlib.policy.arriving import Arriving
-from meshlib.policy.overload import Load
+from meshlib.policy.overload import Load, shed_share
+from meshlib.state.load import Places
 
-__all__ = ["place", "shed"]
+__all__ = ["OVERLOADED_HEADER", "Clocks", "Pulse", "place", "shed"]
+
+OVERLOADED_HEADER = (b"x-envoy-overloaded", b"true")
+"""Callers don't retry a response that has it: Envoy's router doesn't, and meshlib's neither."""
+
+BACK_AFTER = 1, 3
+"""Whole seconds of `Retry-After`: this, and up to so many more, by chance, so that callers don't come back together."""
+
+DETAIL = "this service has more to do than it can: try again later"
 
 
-def shed(load: Load, arriving: Arriving, permit: Permit, now: float) -> Denial | None:
+class Pulse(Protocol):
+    """The event loop that serves a request.
+
+    Attributes:
+        lag: seconds that it is late; smoothed.
+    """
+
+    lag: float
+
+    def watch(self) -> None:
+        """Measure `lag` as long as requests come."""
+
+    def spent(self, now: float) -> bool:
+        """Whether so much was done since the loop last looked for what has come, that it should look again first."""
+
+    def begin(self, now: float) -> None:
+        """A request is begun."""
+
+    def soon(self, give: Callable[[float, int], bool]) -> None:
+        """Have `give(now, most)` called when the loop has looked, and again as long as it says that there is more."""
+
+
+class Clocks(Protocol):
+    """What these steps know of time and chance; see `meshlib.inbound.admit.Clocks`."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Monotonic seconds."""
+
+    @property
+    def wall(self) -> Callable[[], float]:
+        """Seconds since 1970."""
+
+    @property
+    def random(self) -> Callable[[], float]:
+        """Uniform in [0, 1)."""
+
+    @property
+    def pulse(self) -> Pulse | None:
+        """The event loop; None in a thread."""
+
+
+def shed(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Denial | None:
     """Find the request's priority, and turn it away if signals of overload say so."""
+    level = load.level(arriving)
+    permit.priority = PRIORITIES[level]
+    if load.lag is None and load.queue_time is None:
+        return None
+    pulse = clocks.pulse
+    lag = 0.0
+    if pulse is not None and load.lag is not None:
+        pulse.watch()
+        lag = pulse.lag
+    pressure, says = load.pressure(level, lag, arriving, clocks.now(), clocks.wall())
+    share = shed_share(level, pressure)
+    if share > 0.0 and clocks.random() < share:
+        return _overloaded(level, says, clocks)
     return None
 
 
-def place(load: Load, arriving: Arriving, permit: Permit, clock: Callable[[], float]) -> Step:
-    """Take a place among the requests served at one time, or wait for one in a short queue."""
+def place(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Step:
+    """Take a place among the requests served at one time, or wait for one in a short queue.
+
+    On an event loop that has been busy, a request waits even for a place that is free, until the loop has looked at who
+    else has come: so a request that matters more doesn't stand behind it in the server's sockets, where nobody sees it.
+    """
+    places = load.places
+    if places is None:
+        return None
+    now, pulse = clocks.now(), clocks.pulse
+    level = PRIORITIES.index(permit.priority)
+    hold = pulse is not None and pulse.spent(now)
+    seconds = _patience(arriving, load.bounds.wait)
+    inside = places.enter(level, now, load.bounds, seconds, hold=hold)
+    if not isinstance(inside, int):
+        waiter = inside
+        if pulse is not None:
+            pulse.soon(places.give)
+        try:
+            yield Queue(waiter, seconds)
+        except BaseException:
+            if places.settle(waiter, clocks.now()):
+                _go(places, pulse, clocks.now())
+            raise
+        now = clocks.now()
+        inside = places.settle(waiter, now)
+    if not inside:
+        return _overloaded(level, "there is no place, and no more waiting for one", clocks)
+    if pulse is not None:
+        pulse.begin(now)
+    begun = now, inside
+
+    def end(status: int | None, at: float) -> None:
+        # A failure may be fast, and a denial is: neither says how long a request takes.
+        if status is not None and status < 400:
+            places.sample(at - begun[0], begun[1], at)
+        _go(places, pulse, at)
+
+    permit.on_end(end)
     return None
-    yield
+
+
+def _go(places: Places, pulse: Pulse | None, now: float) -> None:
+    """Leave a place to those who wait."""
+    if not places.leave():
+        return
+    if pulse is not None:
+        pulse.soon(places.give)
+    else:
+        places.give(now, places.waiting)
+
+
+def _patience(arriving: Arriving, wait: float) -> float:
+    """Seconds a request may wait for a place: nobody waits for longer than its caller does."""
+    said = arriving.header(DEADLINE_HEADER)
+    if said is None or not said.isdecimal() or len(said) > len("86400000"):
+        return wait
+    return min(wait, int(said) / 1000)
+
+
+def _overloaded(level: int, says: str, clocks: Clocks) -> Denial:
+    least, more = BACK_AFTER
+    seconds = least + int(clocks.random() * (more + 1))
+    headers = ((b"retry-after", b"%d" % seconds), OVERLOADED_HEADER)
+    return deny(503, OVERLOADED, DETAIL, f"overload: {PRIORITIES[level]} is turned away: {says}", headers)

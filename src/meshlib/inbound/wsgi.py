@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited, remaining
-from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit
+from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, PRIORITY_HEADER, Inherited, remaining
+from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit, prefer
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.drivers import drive
@@ -28,7 +28,7 @@ App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 VARIABLES = tuple(
     ("HTTP_" + name.decode("ascii").upper().replace("-", "_"), name)
-    for name in sorted((DEADLINE_HEADER, ATTEMPT_HEADER, *PASSED_ON))
+    for name in sorted((DEADLINE_HEADER, ATTEMPT_HEADER, PRIORITY_HEADER, *PASSED_ON))
 )
 """The CGI variables of the headers that are read."""
 
@@ -85,6 +85,7 @@ class WSGIMiddleware:
         try:
             if self._gate.on(self.mesh.plan):
                 body = self._guarded(environ, start_response)
+                inherited = INHERITED.get()
             else:
                 body = self.app(environ, start_response)
         finally:
@@ -114,6 +115,8 @@ class WSGIMiddleware:
             return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
         if gate.claims:
             _claim(environ, visitor)
+        if answer.priority:
+            prefer(answer.priority)
         if answer.add or answer.remove:
             for_wsgi(environ, answer.add, answer.remove)
         if not answer.watched:

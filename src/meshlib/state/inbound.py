@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshlib.state.buckets import BucketStore
+from meshlib.state.load import LoadState
 from meshlib.state.tokens import TokenState
 
 __all__ = ["InboundState"]
@@ -13,9 +14,11 @@ class InboundState:
 
     Attributes:
         buckets: of its rate limits.
+        load: how many requests are inside, and who waits.
         tokens: the keys of issuers, and what was verified with them.
     """
 
     def __init__(self) -> None:
         self.buckets = BucketStore()
+        self.load = LoadState()
         self.tokens = TokenState()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from meshlib import errors
 from meshlib.call.call import Body, Call
 from meshlib.call.effects import Failure, LocalReply, Outcome, Send
-from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, Inherited
+from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, PRIORITY_HEADER, Inherited
 from meshlib.plan.plan import Plan
 from meshlib.plan.route import RoutePlan
 from meshlib.policy.match import HeadView
@@ -38,6 +38,9 @@ EXTENSION = "meshlib"
 OURS = frozenset((DEADLINE_HEADER, ATTEMPT_HEADER))
 """Headers that say what this call is; what a caller copied from another must not stand beside them."""
 OUR_LENGTHS = frozenset(map(len, OURS))
+
+OVERLOADED_HEADER = b"x-envoy-overloaded"
+"""Envoy's router doesn't retry a response that has it."""
 
 NO_ROUTE = RoutePlan("none", "")
 NOT_FOUND = LocalReply(404, ((b"content-length", b"0"),))
@@ -149,6 +152,9 @@ class Outgoing:
             if len(name) in OUR_LENGTHS and name.lower() in OURS:
                 headers = [pair for pair in headers if pair[0].lower() not in OURS]
                 break
+        priority = self._inherited.priority
+        if priority and not any(name.lower() == PRIORITY_HEADER for name, _ in headers):
+            headers = [*headers, (PRIORITY_HEADER, priority.encode())]
         if self._inherited.trace and PASSED_ON.isdisjoint(name.lower() for name, _ in headers):
             headers = [*headers, *self._inherited.trace]
         if route.headers is not None or self.call.cluster_headers is not None:
@@ -264,7 +270,12 @@ def local_reply(reply: LocalReply, found: Outgoing) -> ReplyParts:
 
 
 def retry_after(headers: RawHeaders) -> float | None:
-    """Seconds the `Retry-After` header asks for; negative: unreadable, so never again; None: it isn't there."""
+    """Seconds the `Retry-After` header asks for; negative: unreadable, so never again; None: it isn't there.
+
+    Never again, either, where the endpoint says that it is overloaded: a retry is more of what it has too much of.
+    """
+    if any(name.lower() == OVERLOADED_HEADER for name, _ in headers):
+        return -1.0
     for name, value in headers:
         if len(name) == 11 and name.lower() == b"retry-after":
             text = value.decode("latin-1").strip()
