@@ -60,6 +60,7 @@ class Mesh(Running):
         state_dir: MESHLIB_STATE_DIR.
         identity: where keys and certificates come from; MESHLIB_IDENTITY.
         trusted_hops: whose `x-forwarded-client-cert` counts; MESHLIB_TRUSTED_HOPS.
+        limits: the Redis on which GLOBAL rate limits are counted; MESHLIB_LIMITS.
         strict: refuse documents with fields that are only approximated or ignored.
         retry_wait: a wait strategy of tenacity's in place of Envoy's backoff.
         retry_stop: a stop strategy of tenacity's in place of a route's `attempts`. What is safe to send again, the
@@ -89,6 +90,7 @@ class Mesh(Running):
         state_dir: str | os.PathLike[str] | None = None,
         identity: str | None = None,
         trusted_hops: str | Sequence[str] | None = None,
+        limits: str | None = None,
         strict: bool = False,
         retry_wait: WaitBaseT | None = None,
         retry_stop: StopBaseT | None = None,
@@ -107,6 +109,7 @@ class Mesh(Running):
             state_dir=state_dir,
             identity=identity,
             trusted_hops=trusted_hops,
+            limits=limits,
         )
         name = "MESHLIB_IDENTITY" if identity is None else "identity"
         check_url(settings.identity, name, service=settings.service, registry=settings.registry)
@@ -231,7 +234,7 @@ class Mesh(Running):
 
     def status(self) -> Status:
         """What is in force, how old it is, and what is wrong."""
-        return status_of(self.settings, self.plan, self._agent, self.identity, time.monotonic())
+        return status_of(self.settings, self.plan, self._agent, self.identity, time.monotonic(), self.counts.trouble)
 
 
 def _given(registry: Registry) -> Registry:

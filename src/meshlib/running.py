@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 from meshlib.agent.agent import Agent
 from meshlib.agent.breakers import BreakerBridge
+from meshlib.agent.counting import SharedCounts
 from meshlib.agent.lastgood import LastGood
 from meshlib.agent.lookups import Lookups
+from meshlib.agent.redislimits import RedisLimits, parse_address
 from meshlib.errors import RegistryError
 from meshlib.identity.keeper import Identity
+from meshlib.identity.keys import IssuerKeysKeeper
 from meshlib.identity.outgoing import PeerContexts
 from meshlib.identity.sources import open_source
 from meshlib.plan.compile import compile_plan
@@ -62,6 +65,8 @@ class Running:
         plan: in force now; None before the first is there, and in a forked child until it is needed.
         identity: of this process; None: it has none.
         peers: the TLS contexts of connections to others.
+        keys: of the issuers whose tokens are taken.
+        counts: counts requests on limits that processes share.
         takes_tls: whether this process's server takes TLS with our identity, so that others may be told of it.
     """
 
@@ -70,6 +75,7 @@ class Running:
         self.plan: Plan | None = None
         self.identity = _identity(settings)
         self.peers = PeerContexts(self.identity)
+        self.counts = _counts(settings)
         self.takes_tls = False
         self._choices = choices
         self._bridge = choices.make_bridge()
@@ -77,6 +83,7 @@ class Running:
         self._held: Plan | None = None  # the newest, while plans are held back
         self._holding = False  # until there is an identity to live by them
         self._store = StateStore()
+        self.keys = self._new_keys()
         self._agent: Agent | None = None
         self._lookups = self._new_lookups()
         self._lock = threading.RLock()
@@ -155,7 +162,7 @@ class Running:
                 if self._snapshot is not None:
                     publish(self._snapshot)
                 settings = self.settings
-                chores = [self._bridge.run, self._look_at_files]
+                chores = [self._bridge.run, self._look_at_files, self.keys.run]
                 if self.identity is not None:
                     chores += [self.identity.run, functools.partial(self._hold, self.identity.settled, self._session)]
                 self._agent = Agent(
@@ -213,6 +220,7 @@ class Running:
                 labels=self.settings.labels,
             )
             self._bridge.attach(plan)
+            self.keys.look()
             self.peers.prepare({peer for cluster in plan.clusters.values() for peer in cluster.peers.values()})
             self._snapshot = snapshot
             if self._holding:
@@ -232,6 +240,7 @@ class Running:
             self._served = None
         if agent is not None:
             agent.close(CLOSE_WAIT)
+        self.counts.close()
 
     def _announce(self, agent: Agent, host: str, port: int) -> None:
         settings = self.settings
@@ -265,6 +274,10 @@ class Running:
                 problem = f"didn't take the withdrawal of {self.settings.service} within {CLOSE_WAIT:g} s"
                 raise RegistryError(self.settings.registry, problem, "it will expire by itself") from None
 
+    def _new_keys(self) -> IssuerKeysKeeper:
+        # A pure client has the documents of the whole mesh, too, and no callers.
+        return IssuerKeysKeeper(self._store.inbound.tokens, eager=self.settings.service is not None)
+
     def _new_lookups(self) -> Lookups:
         return Lookups(lambda: self.plan)
 
@@ -274,12 +287,25 @@ class Running:
         self._agent = None
         self._served = None
         self._store = StateStore()
+        self.keys = self._new_keys()
         self._bridge = self._choices.make_bridge()
         self._lookups = self._new_lookups()
         if self.identity is not None:
             self.identity.after_fork()
         self.peers.after_fork()
+        self.counts.after_fork()
         self.plan = self._held = None
+
+
+def _counts(settings: Settings) -> SharedCounts:
+    if not settings.limits:
+        return SharedCounts(None, "", 0.0)
+    address = parse_address(settings.limits, "MESHLIB_LIMITS")
+    # Processes of one service share its limits, and no others.
+    prefix = f"meshlib:limit:{settings.namespace}/{settings.service or ''}:"
+    return SharedCounts(
+        lambda: RedisLimits(address, prefix), f"the Redis of MESHLIB_LIMITS ({address.shown})", address.timeout
+    )
 
 
 def _identity(settings: Settings) -> Identity | None:

@@ -20,6 +20,15 @@ IDENTITIES = ("none", "files", "consul", "spiffe")
 OUTBOUND = ("allow-any", "registry-only")
 
 
+class Secret(str):
+    """A text that `repr` doesn't show, as it may hold a password."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'" if self else "''"
+
+
 class Settings(NamedTuple):
     """What a mesh needs to know before it starts; each field is a variable of the same name.
 
@@ -34,6 +43,7 @@ class Settings(NamedTuple):
         state_dir: MESHLIB_STATE_DIR.
         identity: MESHLIB_IDENTITY, `none` or a URL.
         trusted_hops: MESHLIB_TRUSTED_HOPS, SPIFFE IDs and IP networks.
+        limits: MESHLIB_LIMITS, the URL of a Redis, "" for none.
     """
 
     service: str | None
@@ -46,6 +56,7 @@ class Settings(NamedTuple):
     state_dir: Path
     identity: str = "none"
     trusted_hops: tuple[str, ...] = ()
+    limits: Secret = Secret("")
 
 
 def default_state_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -69,6 +80,7 @@ def settings_from(
     state_dir: str | os.PathLike[str] | None = None,
     identity: str | None = None,
     trusted_hops: str | Sequence[str] | None = None,
+    limits: str | None = None,
 ) -> Settings:
     """Arguments where they are given, else the variables, else the defaults.
 
@@ -96,6 +108,7 @@ def settings_from(
         state_dir=directory.absolute(),
         identity=_identity(*value("identity", identity, "none")),
         trusted_hops=_hops(*value("trusted_hops", _joined(trusted_hops), "")),
+        limits=Secret(value("limits", limits, "")[0]),
     )
 
 
