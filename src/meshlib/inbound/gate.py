@@ -13,7 +13,7 @@ from meshlib.identity.sparing import Sparing
 from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.drivers import async_performers, performers
-from meshlib.inbound.effects import Admission
+from meshlib.inbound.effects import Admission, Count
 from meshlib.inbound.forwarded import ADDRESSES, HEADER, Hops, caller_of, remote_of
 from meshlib.inbound.heads import Visitor
 from meshlib.inbound.pulse import LoopPulse
@@ -50,6 +50,9 @@ class Gate:
     def __init__(self, mesh: Mesh) -> None:
         self.performers = performers()
         self.async_performers = async_performers()
+        counts = mesh.counts
+        self.performers[Count] = lambda effect: counts.count(effect.spendings)
+        self.async_performers[Count] = lambda effect: counts.acount(effect.spendings)
         self.clocks = self._last_clocks = Clocks(time.monotonic, time.time, random.random)
         self.claims = mesh.settings.identity != "none" or bool(mesh.settings.trusted_hops)
         self._mesh = mesh
