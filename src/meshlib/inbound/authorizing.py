@@ -2,15 +2,90 @@
 
 from __future__ import annotations
 
-from meshlib.inbound.denials import Permit
-from meshlib.inbound.effects import Step
+from collections.abc import Collection, Generator, Iterator, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from meshlib.inbound.denials import DENIED, UNSAFE, Denial, Note, Permit, deny
+from meshlib.inbound.effects import Ask, Effect, Said, Step
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.authorize import Authorization
+from meshlib.policy.patterns import Test, any_text
+from meshlib.resources import ExtensionProvider, HTTPAuthorizer
 
 __all__ = ["authorize"]
+
+_FORBIDDEN = "the caller may not do this"
+_UNREADABLE = "the request can be read in more than one way"
+
+_OF_ITS_OWN = frozenset(
+    (b"connection", b"content-encoding", b"content-length", b"date", b"keep-alive", b"server", b"te", b"trailer",
+     b"transfer-encoding", b"upgrade", b"x-meshlib-reason")
+)  # fmt: skip
+"""Headers of one answer on one connection, which would be wrong in another."""
 
 
 def authorize(authorization: Authorization, arriving: Arriving, permit: Permit) -> Step:
     """The step of AuthorizationPolicies."""
+    if fault := authorization.fault_of(arriving):
+        return deny(400, UNSAFE, _UNREADABLE, f"{fault}, and an AuthorizationPolicy looks at that")
+    for name in authorization.customs_for(arriving):
+        provider = authorization.providers.get(name)
+        if provider is None:
+            why = f"a CUSTOM policy asks {name[:100]!r}, which is none of the InboundPolicy's extensionProviders"
+            return deny(403, DENIED, _FORBIDDEN, why, by=name)
+        denial = yield from _asked(provider, arriving, permit)
+        if denial is not None:
+            return denial
+    ruling = authorization.judge(arriving)
+    if ruling.noted:
+        permit.notes += [Note(*one) for one in ruling.noted]
+    return None if ruling.allowed else deny(403, DENIED, _FORBIDDEN, ruling.why, by=ruling.policy)
+
+
+def _asked(provider: ExtensionProvider, arriving: Arriving, permit: Permit) -> Generator[Effect, Any, Denial | None]:
+    """What an external authorizer makes of a request; see Envoy's `ext_authz`, HTTP service."""
+    said: Said = yield Ask(provider, arriving)
+    told = provider.envoy_ext_authz_http
+    if said.status is None or said.status >= 500:
+        why = said.why or f"it answered {said.status}"
+        if told.fail_open:
+            says = f"the authorizer {provider.name} couldn't be asked, and failOpen lets requests in: {why}"
+            permit.notes.append(Note("uncounted", provider.name, says))
+            return None
+        reason = f"the authorizer {provider.name} couldn't be asked: {why}"
+        return deny(told.status_on_error, DENIED, _FORBIDDEN, reason, by=provider.name)
+    if said.status != 200:
+        return _denied(provider.name, told, said, said.status)
+    permit.add += _chosen(said, told.headers_to_upstream_on_allow)
+    permit.reply += _chosen(said, told.headers_to_downstream_on_allow)
     return None
-    yield
+
+
+def _denied(name: str, told: HTTPAuthorizer, said: Said, status: int) -> Denial:
+    """The authorizer's own answer to the caller: its status and body, and of its headers those that may be seen.
+
+    Without `headersToDownstreamOnDeny` those are all, as Envoy's `allowed_client_headers` has it.
+    """
+    reason = f"the authorizer {name} answered {status}"
+    if status not in _STATUSES:
+        return deny(403, DENIED, _FORBIDDEN, f"{reason}, which is no answer to a request", by=name)
+    wanted = told.headers_to_downstream_on_deny
+    headers = (
+        *_chosen(said, (*wanted, "content-type", "location", "www-authenticate") if wanted else ("*",)),
+        (b"content-length", b"%d" % len(said.body)),
+        (b"x-meshlib-reason", DENIED.encode()),
+    )
+    return Denial(status, headers, said.body, reason, DENIED, name)
+
+
+_STATUSES: Collection[int] = frozenset(one.value for one in HTTPStatus if one.value >= 200)
+"""Those of final answers; `http.server` and WSGI servers want a phrase for each."""
+
+
+def _chosen(said: Said, names: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+    test: Test = any_text([name.lower() for name in names])
+    for name, value in said.headers:
+        lowered = name.lower()
+        if lowered not in _OF_ITS_OWN and test(lowered.decode("latin-1")):
+            yield lowered, value

@@ -7,6 +7,7 @@ from typing import Any
 
 from meshlib.policy.intentions import RequestView
 from meshlib.policy.match import HeadView, RawHeaders
+from meshlib.policy.paths import PathReading, read_path
 
 __all__ = ["Arriving", "Claims"]
 
@@ -28,6 +29,7 @@ class Arriving(HeadView):
         source_ip: of the connection, "" on a Unix socket.
         remote_ip: whom a trusted hop made the request for, else `source_ip`.
         port: of ours that it came to; None on a Unix socket.
+        destination_ip: of ours that it came to, "" where that isn't known.
         sni: the server name of the TLS handshake, "" for none.
 
     Attributes:
@@ -36,7 +38,9 @@ class Arriving(HeadView):
     """
 
     __slots__ = (
+        "_reading",
         "claims",
+        "destination_ip",
         "exact",
         "namespace",
         "port",
@@ -63,6 +67,7 @@ class Arriving(HeadView):
         source_ip: str = "",
         remote_ip: str = "",
         port: int | None = None,
+        destination_ip: str = "",
         sni: str = "",
     ) -> None:
         super().__init__(method, raw_target, "", raw_headers)
@@ -74,9 +79,19 @@ class Arriving(HeadView):
         self.source_ip = source_ip
         self.remote_ip = remote_ip or source_ip
         self.port = port
+        self.destination_ip = destination_ip
         self.sni = sni
         self.claims: Claims | None = None
         self.token_principal = ""
+        self._reading: PathReading | None = None
+
+    @property
+    def reading(self) -> PathReading:
+        """What its path may mean."""
+        found = self._reading
+        if found is None:
+            found = self._reading = read_path(self.raw_target, self.seen, self.exact)
+        return found
 
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header as it came; `name` is in lower case."""

@@ -1,9 +1,208 @@
-"""AuthorizationPolicy, compiled: who may do what."""
+"""AuthorizationPolicy, compiled: who may do what.
+
+The order is Istio's: CUSTOM (which is asked elsewhere), then DENY, then ALLOW. Without any ALLOW policy whoever isn't
+denied comes in; with one, whom one of them fits. AUDIT and dry runs are noted only.
+"""
 
 from __future__ import annotations
 
-__all__ = ["Authorization"]
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from meshlib.policy.arriving import Arriving
+from meshlib.policy.attributes import Holds
+from meshlib.policy.hosts import host_fault
+from meshlib.resources import AuthorizationAction, ExtensionProvider
+
+__all__ = ["Authorization", "Condition", "Noted", "Policy", "Rule", "Ruling", "holds_all"]
+
+_MOUNTING = (b"script-name", b"script_name")
+
+
+class Condition(NamedTuple):
+    """One condition: what it says, and the test of it."""
+
+    says: str
+    holds: Holds
+
+
+class Rule(NamedTuple):
+    """A rule of a policy: any of `sources`, any of `operations` and all of `conditions`.
+
+    Attributes:
+        number: in its policy, from 1.
+        sources, operations: alternatives, each of conditions that must all hold; none: there is no such demand.
+        conditions: of `when`.
+        holds: all of it.
+    """
+
+    number: int
+    sources: tuple[tuple[Condition, ...], ...]
+    operations: tuple[tuple[Condition, ...], ...]
+    conditions: tuple[Condition, ...]
+    holds: Holds
+
+
+class Policy(NamedTuple):
+    """One document.
+
+    Attributes:
+        name: with its namespace, `default/web`.
+        dry_run: whether it is only noted.
+        provider: who is asked, of CUSTOM.
+        looks_at: `paths`, `hosts` and `methods`, those of them that a rule looks at.
+    """
+
+    name: str
+    action: AuthorizationAction
+    rules: tuple[Rule, ...]
+    dry_run: bool = False
+    provider: str = ""
+    looks_at: frozenset[str] = frozenset()
+
+
+class Noted(NamedTuple):
+    """What is only counted and logged; by which policies, and in words."""
+
+    kind: Literal["dry-run", "audit"]
+    by: str
+    says: str
+
+
+class Ruling(NamedTuple):
+    """What the policies say of a request.
+
+    Attributes:
+        allowed: whether it may come in.
+        policy, rule: which decided; "" and 0: none fits.
+        why: in words, for the log.
+        noted: what AUDIT policies and dry runs say of it.
+    """
+
+    allowed: bool
+    policy: str = ""
+    rule: int = 0
+    why: str = ""
+    noted: tuple[Noted, ...] = ()
+
+
+Decisive = tuple[tuple[Holds, Ruling], ...]
 
 
 class Authorization:
-    """The AuthorizationPolicies of one process."""
+    """The AuthorizationPolicies of one process; immutable.
+
+    Args:
+        policies: those that select it.
+        providers: whom CUSTOM policies may name.
+
+    Attributes:
+        policies: the same, for those who explain.
+        providers: the same by name.
+    """
+
+    def __init__(self, policies: Iterable[Policy], providers: Iterable[ExtensionProvider] = ()) -> None:
+        self.policies = tuple(policies)
+        self.providers: Mapping[str, ExtensionProvider] = {one.name: one for one in providers}
+        enforced = [one for one in self.policies if not one.dry_run]
+        self._custom = [one for one in enforced if one.action == "CUSTOM"]
+        self._deny = _decisive(enforced, "DENY")
+        allowing = [one for one in enforced if one.action == "ALLOW"]
+        self._allow = _decisive(enforced, "ALLOW")
+        self._otherwise = (
+            Ruling(False, why=f"no rule of {_named(allowing)} fits, and nobody else may come in")
+            if allowing
+            else Ruling(True, why="no DENY policy fits, and there is no ALLOW policy")
+        )
+        self._audit = _decisive(enforced, "AUDIT")
+        self._dry = tuple(one for one in self.policies if one.dry_run)
+        self._noting = bool(self._audit or self._dry)
+        looked_at = frozenset[str]().union(*(one.looks_at for one in enforced if one.action != "AUDIT"))
+        self._paths, self._hosts, self._methods = (name in looked_at for name in ("paths", "hosts", "methods"))
+
+    def fault_of(self, arriving: Arriving) -> str:
+        """Why what a rule looks at can be read in more than one way, "" when it can't."""
+        if self._paths:
+            if fault := arriving.reading.fault:
+                return fault
+            for name, _ in arriving.raw_headers:
+                if len(name) == 11 and name in _MOUNTING:
+                    return "its header SCRIPT_NAME has gunicorn take the application for mounted elsewhere"
+        if self._methods and not arriving.method.isupper():
+            return "its method isn't in upper case"
+        return host_fault(arriving) if self._hosts else ""
+
+    def custom_for(self, arriving: Arriving) -> str | None:
+        """The name of the first provider to be asked about a request, None: nobody is asked."""
+        return next(iter(self.customs_for(arriving)), None)
+
+    def customs_for(self, arriving: Arriving) -> Sequence[str]:
+        """The names of the providers to be asked about a request, all of whom must allow it."""
+        if not self._custom:
+            return ()
+        found = [one.provider for one in self._custom if any(rule.holds(arriving) for rule in one.rules)]
+        return tuple(dict.fromkeys(found))
+
+    def judge(self, arriving: Arriving) -> Ruling:
+        """What DENY and ALLOW policies say of a request."""
+        ruling = self._judged(arriving)
+        return ruling._replace(noted=self._noted(arriving, ruling)) if self._noting else ruling
+
+    def _judged(self, arriving: Arriving) -> Ruling:
+        for holds, ruling in self._deny:
+            if holds(arriving):
+                return ruling
+        for holds, ruling in self._allow:
+            if holds(arriving):
+                return ruling
+        return self._otherwise
+
+    def _noted(self, arriving: Arriving, ruling: Ruling) -> tuple[Noted, ...]:
+        notes = [Noted("audit", one.policy, one.why) for holds, one in self._audit if holds(arriving)]
+        allowing = [policy for policy in self._dry if policy.action == "ALLOW"]
+        let_in = False
+        for policy in self._dry:
+            rule = next((rule.number for rule in policy.rules if rule.holds(arriving)), 0)
+            if rule:
+                let_in = let_in or policy.action == "ALLOW"
+                says = f"dry run: {policy.action} {policy.name}, rule {rule}, fits"
+                notes.append(Noted("dry-run", policy.name, says))
+        if allowing and not let_in and not (ruling.allowed and self._allow):
+            says = f"dry run: no rule of {_named(allowing)} fits, so that it would be denied"
+            notes.append(Noted("dry-run", allowing[0].name, says))
+        return tuple(notes)
+
+
+def _decisive(policies: Sequence[Policy], action: AuthorizationAction) -> Decisive:
+    found = []
+    for policy in policies:
+        if policy.action == action:
+            for rule in policy.rules:
+                why = f"{action} {policy.name}, rule {rule.number}, fits"
+                found.append((rule.holds, Ruling(action == "ALLOW", policy.name, rule.number, why)))
+    return tuple(found)
+
+
+def _named(policies: Sequence[Policy]) -> str:
+    shown = ", ".join(one.name for one in policies[:3])
+    return f"ALLOW {shown}" + (f" and {len(policies) - 3} more" if len(policies) > 3 else "")
+
+
+def holds_all(tests: Sequence[Holds]) -> Holds:
+    """Whether all of `tests` hold."""
+    if not tests:
+        return lambda arriving: True
+    if len(tests) == 1:
+        return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda arriving: first(arriving) and second(arriving)
+    every = tuple(tests)
+
+    def holds(arriving: Arriving) -> bool:
+        for test in every:  # noqa: SIM110 - a generator would cost as much as the tests
+            if not test(arriving):
+                return False
+        return True
+
+    return holds

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from meshlib.policy.match import MAX_MATCHED
+from meshlib.policy.paths import followed
 from meshlib.resources import HeaderPermission, Intention, Intentions, Permission
 from meshlib.resources.regex import regex_fault
 
@@ -160,16 +161,5 @@ def _readings(path: str) -> Iterator[str]:
         yield path
     for read in (path, unquote(path)) if "%" in path else (path,):
         if "//" in read or "/." in read or "\\" in read or read is not path:
-            yield _followed(read)
-
-
-def _followed(path: str) -> str:
-    parts: list[str] = []
-    segments = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    for part in segments:
-        if part == "..":
-            del parts[-1:]
-        else:
-            parts.append(part)
-    followed = "/" + "/".join(parts)
-    return followed + "/" if path.endswith("/") and parts else followed
+            tidy = followed(read)
+            yield tidy if read.endswith("/") else tidy.rstrip("/") or "/"

@@ -1,0 +1,58 @@
+"""Values of a request's headers, as rules look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from meshlib.policy.arriving import Arriving
+from meshlib.policy.patterns import any_glob
+
+__all__ = ["any_header"]
+
+
+def any_header(name: str, values: Sequence[str], forbidding: bool) -> Callable[[Arriving], bool]:
+    """Whether a header is one of `values`; `*` is one that is there, even empty.
+
+    A header that came several times is read joined by commas, as Istio does, and each by itself. One whose name differs
+    in `_` for `-` is the same to what reads headers as CGI does, and is read with it.
+
+    Args:
+        name: of the header, in any case.
+        values: as of every text; a star at both ends is for a part.
+        forbidding: whether any reading is enough, also a part between commas. Otherwise the header itself must be
+            there, and every reading must fit.
+    """
+    wanted = name.lower().encode("latin-1", "replace")
+    folded = wanted.replace(b"_", b"-")
+    length = len(wanted)
+    test = any_glob(values)
+    anything = "*" in values
+    glue = "; " if wanted == b"cookie" else ","  # as HTTP/2 splits it (RFC 9113, 8.2.3)
+
+    def holds(arriving: Arriving) -> bool:
+        own: list[str] = []
+        twins: list[str] = []
+        for key, value in arriving.raw_headers:
+            if len(key) == length and key.replace(b"_", b"-") == folded:
+                (own if key == wanted else twins).append(value.decode("utf-8", "replace").strip(" \t"))
+        if forbidding:
+            every = own + twins
+            return bool(every) and (anything or any(map(test, _parts(every))))
+        if not own:
+            return False
+        if anything:
+            return True
+        if len(own) == 1 and not twins:
+            return test(own[0])
+        whole = glue.join(own)
+        return test(whole) and (glue != "," or all(map(test, own))) and all(map(test, twins))
+
+    return holds
+
+
+def _parts(lines: Sequence[str]) -> Sequence[str]:
+    """Every text that somebody may take for the header's value."""
+    if len(lines) == 1 and "," not in lines[0]:
+        return lines
+    between = [part.strip(" \t") for line in lines for part in line.split(",")]
+    return [",".join(lines), *lines, *between]
