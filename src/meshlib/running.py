@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from meshlib.agent.agent import Agent
 from meshlib.agent.breakers import BreakerBridge
@@ -36,6 +36,16 @@ OPEN_WAIT = 5.0
 """Seconds from its start that a mesh's first calls wait for the first configuration, and the first certificate."""
 
 CLOSE_WAIT = 2.0
+
+
+class Part(Protocol):
+    """What belongs to a mesh and is made when it is first needed."""
+
+    def close(self) -> None:
+        """The mesh is closed; it may be opened again."""
+
+
+PartT = TypeVar("PartT", bound=Part)
 
 FILES_EVERY = 5.0
 """Seconds between two looks at the certificate files that documents name."""
@@ -89,6 +99,15 @@ class Running:
         self._lock = threading.RLock()
         self._session = object()  # another one with each closing: what comes late from the agent before is passed over
         self._served: tuple[str, int] | None = None
+        self._parts: dict[type[Any], Any] = {}
+
+    def part(self, kind: type[PartT]) -> PartT:
+        """The mesh's only `kind`, made as `kind(mesh)` when it is first asked for, and closed with the mesh."""
+        with self._lock:
+            found = self._parts.get(kind)
+            if found is None:
+                found = self._parts[kind] = kind(self)  # type: ignore[call-arg]  # every part takes its mesh
+            return found
 
     def ready(self) -> Plan:
         """The plan in force; starts the agent if need be."""
@@ -238,6 +257,9 @@ class Running:
             self._session = object()
             self.plan = self._held = self._snapshot = None
             self._served = None
+            parts = list(self._parts.values())
+        for part in parts:
+            part.close()
         if agent is not None:
             agent.close(CLOSE_WAIT)
         self.counts.close()

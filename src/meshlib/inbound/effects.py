@@ -46,11 +46,15 @@ class Ask(NamedTuple):
         provider: who is asked.
         arriving: the request it is asked about.
         permit: as the steps before made it: the authorizer sees the headers that the application would.
+        body: as much of the request's as the authorizer is to get; None: none of it.
+        partial: whether that isn't all of it.
     """
 
     provider: ExtensionProvider
     arriving: Arriving
     permit: Permit | None = None
+    body: bytes | None = None
+    partial: bool = False
 
 
 class Count(NamedTuple):

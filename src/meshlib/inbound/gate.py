@@ -13,7 +13,8 @@ from meshlib.identity.sparing import Sparing
 from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.drivers import async_performers, performers
-from meshlib.inbound.effects import Admission, Count
+from meshlib.inbound.effects import Admission, Ask, Count
+from meshlib.inbound.external import Authorizers
 from meshlib.inbound.forwarded import ADDRESSES, HEADER, Hops, caller_of, remote_of
 from meshlib.inbound.heads import Visitor
 from meshlib.inbound.pulse import LoopPulse
@@ -48,8 +49,9 @@ class Gate:
     """
 
     def __init__(self, mesh: Mesh) -> None:
-        self.performers = performers()
-        self.async_performers = async_performers()
+        authorizers = mesh.part(Authorizers)
+        self.performers = performers() | {Ask: authorizers.ask}
+        self.async_performers = async_performers() | {Ask: authorizers.aask}
         counts = mesh.counts
         self.performers[Count] = lambda effect: counts.count(effect.spendings)
         self.async_performers[Count] = lambda effect: counts.acount(effect.spendings)

@@ -261,8 +261,12 @@ def _async_class(client: ModuleType) -> type[Any]:
             outcome = await adrive(flow, AsyncExchange(channels, out))
             return _respond(bodies, out, outcome)
 
-        async def aclose(self) -> None:
+        def let_go(self) -> None:
+            """Close the connections into the mesh, from any thread; the transport may be used again."""
             self._channels.close()
+
+        async def aclose(self) -> None:
+            self.let_go()
             await self._passthrough.aclose()
 
     return AsyncMeshTransport
