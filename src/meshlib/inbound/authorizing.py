@@ -45,7 +45,7 @@ def authorize(authorization: Authorization, arriving: Arriving, permit: Permit) 
 
 def _asked(provider: ExtensionProvider, arriving: Arriving, permit: Permit) -> Generator[Effect, Any, Denial | None]:
     """What an external authorizer makes of a request; see Envoy's `ext_authz`, HTTP service."""
-    said: Said = yield Ask(provider, arriving)
+    said: Said = yield Ask(provider, arriving, permit)
     told = provider.envoy_ext_authz_http
     if said.status is None or said.status >= 500:
         why = said.why or f"it answered {said.status}"
@@ -67,7 +67,9 @@ def _denied(name: str, told: HTTPAuthorizer, said: Said, status: int) -> Denial:
 
     Without `headersToDownstreamOnDeny` those are all, as Envoy's `allowed_client_headers` has it.
     """
-    reason = f"the authorizer {name} answered {status}"
+    if said.why and not said.headers:  # it was never asked, for the request is to blame
+        return deny(status, UNSAFE if status == 400 else DENIED, _FORBIDDEN, f"no check by {name}: {said.why}", by=name)
+    reason = f"the authorizer {name} answered {status}" + (f": {said.why}" if said.why else "")
     if status not in _STATUSES:
         return deny(403, DENIED, _FORBIDDEN, f"{reason}, which is no answer to a request", by=name)
     wanted = told.headers_to_downstream_on_deny
