@@ -7,7 +7,7 @@ good plan serves on, and the error and its age are visible.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from meshlib.errors import InvalidDocuments, RegistryError
@@ -15,13 +15,9 @@ from meshlib.plan.hosts import host_of
 from meshlib.plan.snapshot import Snapshot
 from meshlib.registries.base import Instance, Update
 from meshlib.resources import (
-    AuthorizationPolicySpec,
-    DestinationRuleSpec,
     FieldNote,
-    InboundPolicySpec,
     Loaded,
-    PeerAuthenticationSpec,
-    RequestAuthenticationSpec,
+    Problem,
     Resource,
     Source,
     load,
@@ -35,6 +31,9 @@ log = logging.getLogger("meshlib.agent")
 SUSPECT_FOR = 30.0
 """Seconds the last endpoints of a service are kept when it suddenly has none: that is suspect, and costs little."""
 
+
+FORBIDDING = ("AuthorizationPolicy", "InboundPolicy", "PeerAuthentication", "RequestAuthentication")
+"""Kinds that may forbid a request: without them somebody might come in who shouldn't."""
 
 LAMENT_EVERY = 60.0
 """Seconds before the same trouble is logged again."""
@@ -87,6 +86,7 @@ class Configuration:
         self._seen: Update | None = None
         self._served: dict[str, list[Instance]] = {}
         self._suspects: dict[str, float] = {}
+        self._closed = ""
         self._lamented = "", 0.0
         self.update: Update | None = None
         self.notes: tuple[FieldNote, ...] = ()
@@ -171,6 +171,7 @@ class Configuration:
         self._resources, self._good_sources = settled.resources, sources
         self.notes = (*loaded.notes, *settled.notes)
         self._adopted = True
+        self._closed = ""
 
     def _make_do(self, loaded: Loaded, elsewhere: Callable[[str], bool]) -> str:
         """Have something in force although there was nothing before: a slip in one document must not undo STRICT."""
@@ -179,15 +180,11 @@ class Configuration:
         if sources and not kept.problems:
             self._adopt(kept, sources)
             return "those of the last good configuration are in force"
-        securing = (
-            AuthorizationPolicySpec,
-            DestinationRuleSpec,
-            InboundPolicySpec,
-            PeerAuthenticationSpec,
-            RequestAuthenticationSpec,
-        )
-        self._resources = tuple(found for found in loaded.resources if isinstance(found.spec, securing))
-        return "and there were none before; only the good ones about who connects to whom are in force"
+        securing = (*FORBIDDING, "DestinationRule")
+        self._resources = tuple(found for found in loaded.resources if found.kind in securing)
+        self._closed = closed_by(loaded.problems)
+        entrance = "; requests coming in are answered with 503 until they are mended" if self._closed else ""
+        return f"and there were none before; only the good ones about who connects to whom are in force{entrance}"
 
     def _put_in_force(self, now: float) -> float | None:
         seen = self._seen
@@ -196,17 +193,32 @@ class Configuration:
         instances, again = self._plausible(seen, now)
         old_documents = self.invalid is not None and isinstance(self.invalid.error, InvalidDocuments)
         version = f"{seen.version}+old-documents" if old_documents else seen.version
+        snapshot = Snapshot(instances, self._resources, version, seen.asked, seen.intentions, self._closed)
         try:
-            self._publish(Snapshot(instances, self._resources, version, seen.asked, seen.intentions))
+            self._publish(snapshot)
         except Exception as error:
             log.exception("the configuration %s can't be compiled, the old one stays in force", version)
             self.invalid = self.invalid or Trouble(error, now)
+            if self.update is None:
+                self._close(snapshot, error, now)
             return again
         if not old_documents:
             self.invalid = None
         self.changed_at = now
         self.update = Update(instances, self._good_sources, version, asked=seen.asked, intentions=seen.intentions)
         return again
+
+    def _close(self, snapshot: Snapshot, error: Exception, now: float) -> None:
+        """There is no old configuration that could stay in force: calls go on without what forbids, requests don't."""
+        calls = tuple(one for one in snapshot.resources if one.kind not in FORBIDDING)
+        if len(calls) == len(snapshot.resources):
+            return
+        try:
+            self._publish(snapshot._replace(resources=calls, closed=f"the policies can't be compiled: {error!r:.500}"))
+        except Exception:
+            log.exception("nor can it be without its policies on who may come in: there is none")
+        else:
+            self.changed_at = now
 
     def _plausible(self, seen: Update, now: float) -> tuple[tuple[Instance, ...], float | None]:
         """The instances, and for services that suddenly have none the last ones for a while."""
@@ -229,3 +241,15 @@ class Configuration:
         self._served = services
         waits = [since + SUSPECT_FOR - now for since in self._suspects.values()]
         return (*seen.instances, *kept), max(0.0, min(waits)) if waits else None
+
+
+def closed_by(problems: Sequence[Problem]) -> str:
+    """Why no request may come in while these documents are refused and none were in force before, "" when they may.
+
+    What can't be read at all, or is of no known kind, might have been meant to forbid something.
+    """
+    grave = [problem for problem in problems if problem.kind in FORBIDDING or not problem.kind]
+    if not grave:
+        return ""
+    more = f", and {len(grave) - 1} more" if len(grave) > 1 else ""
+    return f"a policy that may forbid it is refused, and there is no older one: {str(grave[0])[:500]}{more}"
