@@ -23,6 +23,7 @@ __all__ = [
     "NoteKind",
     "Permit",
     "deny",
+    "phrase",
 ]
 
 DENIED = "RBAC"
@@ -106,7 +107,8 @@ class Permit:
         add: headers for the application; what the caller sent under their names is taken away.
         remove: names of headers (lower case) the application doesn't see.
         query: the query the application sees, None: as it came.
-        reply: headers for the response.
+        reply: headers for the response. They replace the application's own of these names, and others of these, except
+            where values add up (`set-cookie`, `vary`).
         notes: what happened on the way that is only counted and logged: dry runs, AUDIT.
         priority: of the request.
     """
@@ -141,6 +143,14 @@ class Permit:
             ending(status, now)
 
 
+def phrase(status: int) -> str:
+    """What a status is called."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
 def deny(status: int, code: str, detail: str, reason: str, headers: Sequence[RawHeader] = (), by: str = "") -> Denial:
     """A denial.
 
@@ -152,7 +162,7 @@ def deny(status: int, code: str, detail: str, reason: str, headers: Sequence[Raw
         headers: more of the response.
         by: what refused; see `Denial`.
     """
-    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    problem = {"type": "about:blank", "title": phrase(status), "status": status, "detail": detail}
     body = json.dumps(problem, separators=(",", ":")).encode()
     every = (
         (b"content-type", b"application/problem+json"),

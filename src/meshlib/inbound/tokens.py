@@ -2,17 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from meshlib.inbound.denials import Permit
-from meshlib.inbound.effects import Step
+from meshlib.inbound.denials import UNVERIFIED, Denial, Permit, deny
+from meshlib.inbound.effects import FetchKeys, Step
 from meshlib.policy.arriving import Arriving
-from meshlib.policy.tokens import TokenRules
+from meshlib.policy.tokenplaces import Place, without_cookies, without_fields
+from meshlib.policy.tokens import KeysWanted, Refused, TokenRules, Verified
 
 __all__ = ["authenticate"]
 
+CHALLENGE = ((b"www-authenticate", b'Bearer error="invalid_token"'),)
+"""RFC 6750; Envoy's, too."""
+
 
 def authenticate(rules: TokenRules, arriving: Arriving, permit: Permit, wall: Callable[[], float]) -> Step:
-    """The step of tokens: `arriving` gets the claims of a good one, a bad one is refused, none is no fault."""
+    """The step of tokens: `arriving` gets the claims of a good one, a bad one is refused, none is no fault.
+
+    What the application won't see, the steps that follow don't see either: a header that only we may set can't be
+    written by a caller to get past them.
+    """
+    if rules.outputs:
+        _take_out(arriving, permit, rules.outputs)
+    found = rules.find(arriving)
+    if not found:
+        return None
+    token, places = found[0][0], {place for _, place in found}
+    if any(one != token for one, _ in found):
+        # To whom they speak can't be known, and the application may take another one than we do.
+        return _refuse(Refused(f"it has {len(found)} tokens that differ, in {_names(places)}"))
+    said = rules.judge(token, places, wall())
+    if isinstance(said, KeysWanted) and said.keys.source is not None:
+        yield FetchKeys(said.keys.source, said.wait)
+        said = rules.judge(token, places, wall())
+    if not isinstance(said, Verified):
+        return _refuse(said)
+    arriving.claims, arriving.token_principal = said.claims, said.principal
+    if not said.rule.forward:
+        _hide(arriving, permit, places)
+    if said.add:
+        permit.add += said.add
+        arriving.raw_headers = [*arriving.raw_headers, *said.add]
     return None
-    yield
+
+
+def _refuse(said: Refused | KeysWanted) -> Denial:
+    status = said.status if isinstance(said, Refused) else 401
+    return deny(status, UNVERIFIED, "the request's token isn't accepted", f"its token: {said.reason}", CHALLENGE)
+
+
+def _take_out(arriving: Arriving, permit: Permit, names: Collection[bytes]) -> None:
+    """Take headers from a request; one with underscores is the same to what reads headers as CGI does."""
+    permit.remove.update(names)
+    if any(name in names or b"_" in name for name, _ in arriving.raw_headers):
+        arriving.raw_headers = [
+            pair for pair in arriving.raw_headers if pair[0] not in names and pair[0].replace(b"_", b"-") not in names
+        ]
+
+
+def _hide(arriving: Arriving, permit: Permit, places: Collection[Place]) -> None:
+    """Take the token out of the request."""
+    headers = {place.name for place in places if place.kind == "header"}
+    if headers:
+        _take_out(arriving, permit, headers)
+    fields = [place.name for place in places if place.kind == "query"]
+    if fields:
+        arriving.raw_target = without_fields(arriving.raw_target, fields)
+        permit.query = arriving.raw_target.partition(b"?")[2]
+    cookies = [place.name for place in places if place.kind == "cookie"]
+    if cookies:
+        left = [without_cookies(value, cookies) for value in arriving.values(b"cookie")]
+        _take_out(arriving, permit, {b"cookie"})
+        added = [(b"cookie", value) for value in left if value]
+        permit.add += added
+        arriving.raw_headers = [*arriving.raw_headers, *added]
+
+
+def _names(places: Collection[Place]) -> str:
+    return ", ".join(sorted(f"{place.kind} {place.name.decode()}" for place in places))

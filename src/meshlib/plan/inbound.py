@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from meshlib.plan.authentication import tokens_of
+from meshlib.plan.authentication import tokens_fault, tokens_of
 from meshlib.plan.authorization import authorization_of
-from meshlib.plan.cors import Cors
-from meshlib.plan.inboundfaults import InboundFaults
+from meshlib.plan.cors import Cors, cors_of
+from meshlib.plan.inboundfaults import InboundFaults, faults_of
 from meshlib.plan.loads import load_of
 from meshlib.plan.ratelimits import limits_of
 from meshlib.plan.snapshot import Snapshot
@@ -95,17 +95,20 @@ def inbound_of(
     selecting = [one for one in resources if _scope(one, namespace, wears) is not None]
     policy = _joined([one for one in selecting if isinstance(one.spec, InboundPolicySpec)], namespace, wears)
     rules = [one for one in selecting if isinstance(one.spec, AuthorizationPolicySpec)]
+    tokens = [one.spec for one in selecting if isinstance(one.spec, RequestAuthenticationSpec)]
     return Inbound(
         mode,
         {int(port): _mode(mtls.mode, mode) for port, mtls in ports.items()},
         snapshot.intentions,
-        tokens=tokens_of([one.spec for one in selecting if isinstance(one.spec, RequestAuthenticationSpec)], state),
-        authorization=authorization_of(rules, policy.trust_domain_aliases),
+        tokens=tokens_of(tokens, state),
+        authorization=authorization_of(rules, policy.trust_domain_aliases, policy.extension_providers),
         limits=limits_of(policy.rate_limits, state),
         load=load_of(policy, state),
         bounds=policy.request_bounds,
+        cors=cors_of(snapshot.resources, namespace, service),
+        faults=faults_of(policy.faults),
         policy=policy,
-        closed=snapshot.closed,
+        closed=snapshot.closed or tokens_fault(tokens),
     )
 
 
