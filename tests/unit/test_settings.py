@@ -33,6 +33,7 @@ def test_variables_are_read() -> None:
             "MESHLIB_STATE_DIR": "/var/lib/mesh",
             "MESHLIB_IDENTITY": "files:///etc/tls",
             "MESHLIB_TRUSTED_HOPS": "spiffe://example.org/gateway, 10.1.0.0/16",
+            "MESHLIB_LIMITS": "redis://127.0.0.1",
         }
     )
     assert settings == (
@@ -46,6 +47,7 @@ def test_variables_are_read() -> None:
         Path("/var/lib/mesh"),
         "files:///etc/tls",
         ("spiffe://example.org/gateway", "10.1.0.0/16"),
+        "redis://127.0.0.1",
     )
 
 

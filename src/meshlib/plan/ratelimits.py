@@ -36,7 +36,7 @@ def limits_of(limits: Sequence[RateLimit], state: InboundState) -> RateLimits | 
     return RateLimits(
         tuple(_limit(name, one, buckets[name, one.by]) for name, one in found if one.scope == "LOCAL"),
         tuple(_limit(name, one, None) for name, one in found if one.scope == "GLOBAL"),
-        state.buckets.lock,
+        state.buckets,
     )
 
 

@@ -11,12 +11,11 @@ import ipaddress
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, NamedTuple
 
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.match import Match
-from meshlib.state.buckets import Bucket, Buckets
+from meshlib.state.buckets import Bucket, Buckets, BucketStore
 
 __all__ = ["LONGEST_VALUE", "Draw", "Key", "Level", "Limit", "RateLimits", "Read", "Spending", "claim", "plain"]
 
@@ -111,12 +110,12 @@ class RateLimits(NamedTuple):
     Attributes:
         local: with buckets of its own.
         shared: with other processes.
-        lock: of the buckets.
+        store: of the local buckets.
     """
 
     local: tuple[Limit, ...]
     shared: tuple[Limit, ...]
-    lock: Lock
+    store: BucketStore
 
     def draw(self, arriving: Arriving, now: float) -> list[Draw]:
         """Take a token from each local bucket the request is held to; from none if an enforced limit's has none.
@@ -132,7 +131,7 @@ class RateLimits(NamedTuple):
         ]
         found: list[Draw] = []
         allowed = True
-        with self.lock:
+        with self.store.lock:
             for limit, key in held:
                 assert limit.buckets is not None
                 bucket = limit.buckets.of(key, limit.size, now)
@@ -150,7 +149,7 @@ class RateLimits(NamedTuple):
 
     def give_back(self, draws: Sequence[Draw]) -> None:
         """Put back what a request took that is refused after all."""
-        with self.lock:
+        with self.store.lock:
             for _, (enough, _), bucket in draws:
                 if enough:
                     bucket.tokens = min(bucket.tokens + 1.0, bucket.size)
