@@ -18,6 +18,7 @@ from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER
 from meshlib.inbound.effects import Ask, Said
 from meshlib.inbound.forwarded import ADDRESSES, HEADER
 from meshlib.inbound.heads import SAFE, for_asgi
+from meshlib.policy.hosts import host_fault, host_of
 from meshlib.policy.patterns import any_text
 from meshlib.resources import HTTPAuthorizer
 
@@ -77,9 +78,8 @@ def question_of(ask: Ask) -> Question | Said:
     depth = _depth(arriving.values(CHECK_HEADER))
     if depth >= MOST_CHECKS:
         return Said(403, why=f"it is itself a check, {depth} deep: do authorizers ask each other?")
-    hosts = arriving.values(b"host")
-    if len(hosts) > 1:
-        return Said(400, why="it has several Host headers")
+    if fault := host_fault(arriving):
+        return Said(400, why=fault)
     if any(name in _MOUNTING for name, _ in arriving.raw_headers):
         return Said(400, why="its header SCRIPT_NAME has gunicorn take the application for mounted elsewhere")
     reading = arriving.reading
@@ -87,7 +87,8 @@ def question_of(ask: Ask) -> Question | Said:
         return Said(400, why=reading.fault)
     if len(reading.permitting) > 1:
         return Said(400, why="its path can be read in several ways")
-    headers = [(b"host", hosts[0] if hosts else authorizer.service.encode("ascii", "replace"))]
+    host = authorizer.service.rpartition("/")[2]  # Istio's may have a namespace in front
+    headers = [(b"host", (host_of(arriving) or host).encode("latin-1", "replace"))]
     headers += _headers(ask, authorizer)
     headers.append((CHECK_HEADER, b"%d" % (depth + 1)))
     if ask.body is not None:
@@ -97,7 +98,6 @@ def question_of(ask: Ask) -> Question | Said:
     _, mark, query = arriving.raw_target.partition(b"?")
     if mark:
         target += "?" + quote_from_bytes(query, safe=_QUERY_SAFE)
-    host = authorizer.service.rpartition("/")[2]  # Istio's may have a namespace in front
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     url = f"http://{host}:{authorizer.port}{authorizer.path_prefix}{target}"

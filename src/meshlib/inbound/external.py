@@ -100,6 +100,8 @@ class _Asking:
 
     def __init__(self, ask: Ask) -> None:
         self.timeout = ask.provider.envoy_ext_authz_http.timeout
+        if (left := remaining()) is not None and left < self.timeout:
+            self.timeout = left
         self.said = Said(None, why=f"it didn't answer within {self.timeout:g} s")
         self._ask = ask
         self._ends = time.monotonic() + self.timeout
