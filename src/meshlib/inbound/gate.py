@@ -13,7 +13,7 @@ from meshlib.identity.sparing import Sparing
 from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.drivers import async_performers, performers
-from meshlib.inbound.effects import Admission, Ask, Count
+from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys
 from meshlib.inbound.external import Authorizers
 from meshlib.inbound.forwarded import ADDRESSES, HEADER, Hops, caller_of, remote_of
 from meshlib.inbound.heads import Visitor
@@ -55,6 +55,8 @@ class Gate:
         counts = mesh.counts
         self.performers[Count] = lambda effect: counts.count(effect.spendings)
         self.async_performers[Count] = lambda effect: counts.acount(effect.spendings)
+        self.performers[FetchKeys] = lambda effect: mesh.keys.fetch_soon(effect.source).wait(effect.wait)
+        self.async_performers[FetchKeys] = lambda effect: mesh.keys.fetch_soon(effect.source).sleep(effect.wait)
         self.clocks = self._last_clocks = Clocks(time.monotonic, time.time, random.random)
         self.claims = mesh.settings.identity != "none" or bool(mesh.settings.trusted_hops)
         self._mesh = mesh

@@ -71,11 +71,11 @@ def _hide(arriving: Arriving, permit: Permit, places: Collection[Place]) -> None
         permit.query = arriving.raw_target.partition(b"?")[2]
     cookies = [place.name for place in places if place.kind == "cookie"]
     if cookies:
-        left = [without_cookies(value, cookies) for value in arriving.values(b"cookie")]
+        left = without_cookies(b"; ".join(arriving.values(b"cookie")), cookies)
         _take_out(arriving, permit, {b"cookie"})
-        added = [(b"cookie", value) for value in left if value]
-        permit.add += added
-        arriving.raw_headers = [*arriving.raw_headers, *added]
+        if left:
+            permit.add.append((b"cookie", left))
+            arriving.raw_headers = [*arriving.raw_headers, (b"cookie", left)]
 
 
 def _names(places: Collection[Place]) -> str:
