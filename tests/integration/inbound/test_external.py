@@ -1,4 +1,4 @@
-"""An authorizer of its own process is asked, by both middlewares; it allows, refuses, hangs, dies and talks nonsense."""
+"""An authorizer in a process of its own, asked by both middlewares: it allows, refuses, hangs, dies, talks nonsense."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def where(request: Any) -> Where:
 
 @contextlib.contextmanager
 def asking(kind: Kind, where: Where, port: int, **options: Any) -> Iterator[Side]:
-    """A service whose guarded paths an authorizer is asked about: one that is registered, or one the mesh doesn't know."""
+    """A service whose guarded paths an authorizer is asked about, one that is registered or one the mesh doesn't know."""
     service = "authz" if where == "in the mesh" else "127.0.0.1"
     # A machine that is busy elsewhere must not make an answer late that isn't.
     settings = {"service": service, "port": 80 if where == "in the mesh" else port, "timeout": "3s", **options}
