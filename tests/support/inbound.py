@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -131,6 +132,7 @@ class Side:
         mesh: its plan is what the documents say.
         gate: of the middleware, with its clocks and performers.
         state: what was observed.
+        reply_headers: of the application's answers.
     """
 
     def __init__(
@@ -147,10 +149,12 @@ class Side:
         self.state = InboundState()
         self.mesh = Mesh("memory:")
         self.answer = answer
+        self.reply_headers = [("Content-Type", "text/plain")]
         self.mesh.settings = self.mesh.settings._replace(identity="files:///run/id" if identity else "none", **settings)
         if identity:
             ours = SpiffeId(TRUST_DOMAIN, "/ns/default/sa/reviews")
-            self.mesh.identity = SimpleNamespace(material=SimpleNamespace(id=ours))  # type: ignore[assignment]
+            material = SimpleNamespace(id=ours, not_after=math.inf)
+            self.mesh.identity = SimpleNamespace(material=material, trouble=lambda now: "")  # type: ignore[assignment]
         self.asgi = ASGIMiddleware(self._asgi_app, self.mesh)
         self.wsgi = WSGIMiddleware(self._wsgi_app, self.mesh)
         self.obey(documents, intentions)
@@ -209,7 +213,8 @@ class Side:
         headers = _joined((name.decode("latin-1"), value.decode("utf-8")) for name, value in scope["headers"])
         seen = Seen(scope["method"], scope["path"], headers, scope.get("meshlib.peer"), body)
         SEEN.get().append(seen)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        answered = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.reply_headers]
+        await send({"type": "http.response.start", "status": 200, "headers": answered})
         await send({"type": "http.response.body", "body": self.answer(seen)})
 
     def _ask_wsgi(self, request: Request) -> Reply:
@@ -258,7 +263,7 @@ class Side:
         body = environ["wsgi.input"].read()
         seen = Seen(environ["REQUEST_METHOD"], path, headers, environ.get("meshlib.peer"), body)
         SEEN.get().append(seen)
-        start_response("200 OK", [("content-type", "text/plain")])
+        start_response("200 OK", list(self.reply_headers))
         return [self.answer(seen)]
 
 

@@ -93,6 +93,10 @@ def admission(inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: A
     if denial is None:
         return permit
     permit.end(denial.status, clocks.now())
+    if permit.reply and denial.code:
+        # So that a page of another origin can read why.
+        said = {name for name, _ in denial.headers}
+        return denial._replace(headers=(*denial.headers, *(pair for pair in permit.reply if pair[0] not in said)))
     return denial
 
 

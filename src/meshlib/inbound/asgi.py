@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ import anyio.to_thread
 
 from meshlib.context import INHERITED, remaining
 from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit, prefer
+from meshlib.inbound.bodies import CountedReceive
+from meshlib.inbound.bounds import body_bound, too_long
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.drivers import adrive
@@ -24,6 +27,8 @@ from meshlib.inbound.pulse import pulse_here
 from meshlib.mesh import Mesh, default_mesh
 
 __all__ = ["ASGIMiddleware"]
+
+log = logging.getLogger("meshlib.inbound")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -103,21 +108,43 @@ class ASGIMiddleware:
             await _refuse(scope, receive, send, answer.status, answer.headers, answer.body)
             return
         assert type(answer) is Permit
-        if remaining() == 0:
-            answer.end(EXPIRED_STATUS, gate.clocks.now())
-            await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
-            return
-        if answer.priority:
-            prefer(answer.priority)
+        most = None if plan is None else body_bound(plan.inbound.bounds, arriving)
         seen = _seen(scope, headers, names, visitor, answer, gate.claims)
         if not answer.watched:
-            await self.app(seen, receive, send)
+            await self._serve(seen, receive, send, answer, most)
             return
         ending = Ending(answer, gate.clocks.now, send)
         try:
-            await self.app(seen, receive, ending.send)
+            await self._serve(seen, receive, ending.send, answer, most)
         finally:
             ending.end()
+
+    async def _serve(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, permit: Permit, most: int | None
+    ) -> None:
+        """Serve a request that was let in; `most`: bytes of its body, None: they needn't be counted."""
+        if remaining() == 0:
+            await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
+            return
+        if permit.priority:
+            prefer(permit.priority)
+        if most is None or scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def refuse() -> None:
+            denial = too_long(most)
+            # What is still to come of the body would be taken for the next request's.
+            closing = [(b"connection", b"close")] if scope.get("http_version", "1.1").startswith("1") else []
+            await _refuse(scope, receive, send, denial.status, [*denial.headers, *closing], denial.body)
+
+        counted = CountedReceive(receive, send, most, refuse)
+        try:
+            await self.app(scope, counted.receive, counted.send)
+        except Exception:
+            if not counted.exceeded:
+                raise
+            log.debug("the application failed for want of the rest of a body that was too long", exc_info=True)
 
 
 class _Lifespan:
@@ -189,7 +216,7 @@ def _seen(
         permit: what it got on the way in.
         claims: whether the mesh knows callers by their identity.
     """
-    if not (claims or permit.add or permit.remove):
+    if not (claims or permit.add or permit.remove or permit.query is not None):
         return scope
     changed = {**scope}
     if claims:
@@ -203,6 +230,8 @@ def _seen(
             changed["scheme"] = {"https": "http", "wss": "ws"}.get(scope["scheme"], scope["scheme"])
     if permit.add or permit.remove:
         changed["headers"] = for_asgi(headers, permit.add, permit.remove)
+    if permit.query is not None:
+        changed["query_string"] = permit.query
     return changed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Literal, NamedTuple
 
@@ -24,6 +24,7 @@ __all__ = [
     "Permit",
     "deny",
     "phrase",
+    "with_reply",
 ]
 
 DENIED = "RBAC"
@@ -55,6 +56,9 @@ TOO_LARGE = "SIZE"
 
 FAULT = "FI"
 """The reason of an injected fault; FI is Envoy's response flag."""
+
+ADDING_UP = frozenset((b"set-cookie", b"vary"))
+"""Headers of responses of which none replaces another."""
 
 RawHeader = tuple[bytes, bytes]
 
@@ -141,6 +145,12 @@ class Permit:
         endings, self._endings = self._endings, []
         for ending in endings:
             ending(status, now)
+
+
+def with_reply(headers: Iterable[RawHeader], reply: Sequence[RawHeader]) -> list[RawHeader]:
+    """The headers of a response with those of `Permit.reply`."""
+    replaced = {name for name, _ in reply} - ADDING_UP
+    return [*(pair for pair in headers if pair[0].lower() not in replaced), *reply]
 
 
 def phrase(status: int) -> str:

@@ -19,7 +19,8 @@ from meshlib.inbound.presence import Presence
 __all__ = ["Draining"]
 
 DRAIN_DELAY = 0.5
-"""Seconds from the signal until the server gets it: a caller looks at its registry every 0.2 s."""
+"""Seconds from the signal until the server gets it: a caller looks at its registry every 0.2 s. An InboundPolicy's
+`drainWait` goes before it."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AT_ONCE = signal.SIGURG
@@ -93,7 +94,8 @@ class Draining:
     def _drain(self, number: int) -> None:
         began = time.monotonic()
         self._presence.leave()
-        time.sleep(max(0.0, began + DRAIN_DELAY - time.monotonic()))
+        wait = self._presence.drain_wait
+        time.sleep(max(0.0, began + (DRAIN_DELAY if wait is None else wait) - time.monotonic()))
         if number not in self._delivered:
             main = threading.main_thread().ident
             assert main is not None

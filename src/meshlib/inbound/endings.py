@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
-from meshlib.inbound.denials import Permit
+from meshlib.inbound.denials import Permit, with_reply
 
 __all__ = ["Ending", "EndingBody", "StartResponse"]
 
@@ -43,7 +43,7 @@ class Ending:
             self._status = message.get("status", SWITCHING)
             self._trailers = message.get("trailers", False)
             if self._permit.reply:
-                message = {**message, "headers": [*message.get("headers", ()), *self._permit.reply]}
+                message = {**message, "headers": with_reply(message.get("headers", ()), self._permit.reply)}
         elif self._is_last(kind, message):
             return self._send_last(message)
         return self._send(message)
@@ -88,8 +88,9 @@ class StartResponse:
         code = status[:3]
         self._status = int(code) if code.isdigit() else None
         if self._permit.reply:
-            more = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._permit.reply]
-            headers = [*headers, *more]
+            raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            every = with_reply(raw, self._permit.reply)
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in every]
         return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
 
     def end(self) -> None:

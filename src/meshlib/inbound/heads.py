@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from meshlib.identity.spiffe import SpiffeId
 from meshlib.inbound.admit import Peer
+from meshlib.inbound.denials import Permit
 from meshlib.policy.arriving import Arriving
 
 __all__ = [
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+TARGETS = ("RAW_URI", "REQUEST_URI")
+"""Where servers tell path and query as they came over the wire."""
 
 BARE = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
@@ -90,7 +94,7 @@ def asgi_head(scope: Mapping[str, Any], headers: Headers, visitor: Visitor) -> A
 def wsgi_head(environ: Mapping[str, Any], headers: Headers, visitor: Visitor, port: int | None) -> Arriving:
     """The head of a WSGI request; `headers` as `wsgi_headers` gives them."""
     seen = utf8(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
-    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    raw: str = environ.get(TARGETS[0]) or environ.get(TARGETS[1]) or ""
     if raw:
         target = raw.encode("latin-1", "replace")
     else:
@@ -165,12 +169,18 @@ def for_asgi(headers: Headers, add: Headers, remove: set[bytes]) -> Headers:
     return [*(pair for pair in headers if pair[0].replace(b"_", b"-") not in gone), *add]
 
 
-def for_wsgi(environ: MutableMapping[str, Any], add: Headers, remove: set[bytes]) -> None:
-    """Have `environ` show the headers a WSGI application sees; see `for_asgi`."""
-    for name in remove:
+def for_wsgi(environ: MutableMapping[str, Any], permit: Permit) -> None:
+    """Have `environ` show what a WSGI application is to see: the headers (see `for_asgi`) and the query."""
+    for name in permit.remove:
         environ.pop(variable(name), None)
     joined: dict[str, str] = {}
-    for name, value in add:
+    for name, value in permit.add:
         key, text = variable(name), value.decode("latin-1")
         joined[key] = f"{joined[key]},{text}" if key in joined else text
-    environ.update(joined)
+    if joined:
+        environ.update(joined)
+    if permit.query is not None:
+        query = environ["QUERY_STRING"] = permit.query.decode("latin-1")
+        for key in TARGETS:
+            if key in environ:
+                environ[key] = environ[key].partition("?")[0] + (f"?{query}" if query else "")

@@ -111,6 +111,12 @@ class Presence:
             else:
                 self.registered = True
 
+    @property
+    def drain_wait(self) -> float | None:
+        """Seconds between leaving and the end, as the InboundPolicy in force has it; None: it doesn't say."""
+        plan = self._mesh.plan
+        return None if plan is None else plan.inbound.policy.drain_wait
+
     def leave(self) -> None:
         """Withdraw, for good. It waits for the registry, at most 2 s."""
         self._leaving.set()

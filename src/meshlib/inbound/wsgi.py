@@ -6,12 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, PRIORITY_HEADER, Inherited, remaining
 from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit, prefer
-from meshlib.inbound.denials import Denial, Permit
+from meshlib.inbound.bodies import CountedInput, CountedStart
+from meshlib.inbound.bounds import body_bound, too_long
+from meshlib.inbound.denials import Denial, Permit, phrase
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.drivers import drive
 from meshlib.inbound.endings import EndingBody, StartResponse
@@ -110,22 +111,15 @@ class WSGIMiddleware:
         if type(answer) is Denial:
             return _answer(start_response, answer.status, answer.headers, answer.body)
         assert type(answer) is Permit
-        if remaining() == 0:
-            answer.end(EXPIRED_STATUS, gate.clocks.now())
-            return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
-        if gate.claims:
-            _claim(environ, visitor)
-        if answer.priority:
-            prefer(answer.priority)
-        if answer.add or answer.remove:
-            for_wsgi(environ, answer.add, answer.remove)
+        app = self.app
+        most = None if plan is None else body_bound(plan.inbound.bounds, arriving)
+        if most is not None and "wsgi.input" in environ:
+            app = _counting(app, most)
         if not answer.watched:
-            return self.app(environ, start_response)
-        return self._watched(environ, StartResponse(start_response, answer, gate.clocks.now))
-
-    def _watched(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
+            return self._serve(app, environ, start_response, answer, visitor)
+        start = StartResponse(start_response, answer, gate.clocks.now)
         try:
-            body = self.app(environ, start)
+            body = self._serve(app, environ, start, answer, visitor)
         except BaseException:
             start.end()
             raise
@@ -133,6 +127,33 @@ class WSGIMiddleware:
             start.end()
             return body
         return EndingBody(body, start.end)
+
+    def _serve(
+        self, app: App, environ: dict[str, Any], start_response: Any, permit: Permit, visitor: Visitor
+    ) -> Iterable[bytes]:
+        """Serve a request that was let in."""
+        if remaining() == 0:
+            return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
+        if self._gate.claims:
+            _claim(environ, visitor)
+        if permit.priority:
+            prefer(permit.priority)
+        for_wsgi(environ, permit)
+        return app(environ, start_response)
+
+
+def _counting(app: App, most: int) -> App:
+    """The application, unless the body turns out to be longer than `most` bytes."""
+
+    def refuse(start_response: Any) -> list[bytes]:
+        denial = too_long(most)
+        return _answer(start_response, denial.status, denial.headers, denial.body)
+
+    def counted(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"] = CountedInput(environ["wsgi.input"], most)
+        return CountedStart(start_response, body, refuse).serve(lambda start: app(environ, start))
+
+    return counted
 
 
 def _is_made(body: Iterable[bytes], environ: dict[str, Any]) -> bool:
@@ -142,7 +163,7 @@ def _is_made(body: Iterable[bytes], environ: dict[str, Any]) -> bool:
 
 def _answer(start_response: Any, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[bytes]:
     texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    start_response(f"{status} {HTTPStatus(status).phrase}", texts)
+    start_response(f"{status} {phrase(status)}", texts)
     return [body]
 
 

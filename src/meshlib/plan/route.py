@@ -10,8 +10,19 @@ from meshlib.plan.cluster import Cluster
 from meshlib.policy.match import HeadView, Match
 from meshlib.policy.outcome import LocalReply
 from meshlib.policy.retry import DEFAULT_RETRY, RetryPolicy
+from meshlib.resources import HTTPFaultInjection
 
-__all__ = ["Fault", "HeaderChange", "HeaderOps", "Redirect", "Rewrite", "RoutePlan", "Split", "VirtualHost"]
+__all__ = [
+    "Fault",
+    "HeaderChange",
+    "HeaderOps",
+    "Redirect",
+    "Rewrite",
+    "RoutePlan",
+    "Split",
+    "VirtualHost",
+    "compile_fault",
+]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -44,6 +55,20 @@ class Fault(NamedTuple):
     delay_share: float = 0.0
     abort_status: int = 0
     abort_share: float = 0.0
+
+
+def compile_fault(fault: HTTPFaultInjection | None) -> Fault | None:
+    """The fault with its shares from 0 to 1; None: it is for no call."""
+    if fault is None:
+        return None
+    delay, abort = fault.delay, fault.abort
+    compiled = Fault(
+        delay.fixed_delay if delay is not None else 0.0,
+        delay.share / 100.0 if delay is not None else 0.0,
+        (abort.http_status or 0) if abort is not None else 0,
+        abort.share / 100.0 if abort is not None else 0.0,
+    )
+    return compiled if compiled.delay_share or compiled.abort_share else None
 
 
 class Rewrite(NamedTuple):

@@ -10,7 +10,7 @@ from meshlib.plan.clusters import Clusters
 from meshlib.plan.hosts import Host
 from meshlib.plan.matches import compile_match
 from meshlib.plan.plan import DEFAULT_DEADLINE
-from meshlib.plan.route import Fault, HeaderChange, HeaderOps, Redirect, Rewrite, RoutePlan, Split, VirtualHost
+from meshlib.plan.route import HeaderChange, HeaderOps, Redirect, Rewrite, RoutePlan, Split, VirtualHost, compile_fault
 from meshlib.policy.outcome import LocalReply
 from meshlib.policy.retry import DEFAULT_RETRY, DEFAULT_WORDS, RetryPolicy
 from meshlib.policy.strategy import RetryStrategy
@@ -18,7 +18,6 @@ from meshlib.resources import (
     HeaderOperations,
     Headers,
     HTTPDirectResponse,
-    HTTPFaultInjection,
     HTTPRetry,
     HTTPRoute,
     Resource,
@@ -86,7 +85,7 @@ class Routes:
             timeout=timeout,
             explicit=explicit,
             retry=_retry(http.retries, self._strategy),
-            fault=_fault(http.fault),
+            fault=compile_fault(http.fault),
             headers=_header_ops(http.headers),
             rewrites=_rewrites(http),
             redirect=_redirect(http),
@@ -127,19 +126,6 @@ def _retry(retries: HTTPRetry | None, strategy: RetryStrategy | None) -> RetryPo
         avoid_tried=retries.retry_ignore_previous_hosts is not False,
         strategy=strategy,
     )
-
-
-def _fault(fault: HTTPFaultInjection | None) -> Fault | None:
-    if fault is None:
-        return None
-    delay, abort = fault.delay, fault.abort
-    compiled = Fault(
-        delay.fixed_delay if delay is not None else 0.0,
-        delay.share / 100.0 if delay is not None else 0.0,
-        (abort.http_status or 0) if abort is not None else 0,
-        abort.share / 100.0 if abort is not None else 0.0,
-    )
-    return compiled if compiled.delay_share or compiled.abort_share else None
 
 
 def _header_ops(headers: Headers | None) -> HeaderOps | None:

@@ -84,8 +84,8 @@ def _table(reason: str, *names: str) -> dict[str, str]:
 
 _IGNORED: Mapping[type, Mapping[str, str]] = {
     istio.VirtualServiceSpec: _table(_HTTP_ONLY, "tls", "tcp") | _table(_VISIBILITY, "exportTo"),
-    istio.HTTPRoute: _table(_LATER, "delegate", "mirror", "mirrors", "mirrorPercent", "mirrorPercentage")
-    | _table("does not apply in a library: browsers ask the application itself", "corsPolicy"),
+    istio.HTTPRoute: _table(_LATER, "delegate", "mirror", "mirrors", "mirrorPercent", "mirrorPercentage"),
+    istio.CorsPolicy: _table("replaced by allowOrigins in Istio", "allowOrigin"),
     istio.HTTPMatchRequest: _table(_WIDER, "scheme", "port", "sourceLabels", "gateways", "sourceNamespace")
     | _table("not supported yet: paths are compared with their case", "ignoreUriCase")
     | _table(_PROXY, "statPrefix"),

@@ -17,6 +17,7 @@ __all__ = [
     "Abort",
     "ClientTLSSettings",
     "ConnectionPoolSettings",
+    "CorsPolicy",
     "Delay",
     "Destination",
     "DestinationRuleSpec",
@@ -189,6 +190,28 @@ class HTTPFaultInjection(_Message, frozen=True):
     abort: Abort | None = None
 
 
+class CorsPolicy(_Message, frozen=True):
+    """Which pages of other origins a browser lets ask.
+
+    Attributes:
+        allow_origins: of pages; `exact: "*"` is any.
+        allow_methods, allow_headers: what they may ask with.
+        expose_headers: of responses, what they may read.
+        max_age: seconds a browser may remember the answer to a preflight.
+        allow_credentials: whether they may send cookies and the like.
+        unmatched_preflights: what becomes of a preflight of another origin. FORWARD, the default: the application
+            answers it. IGNORE: it is answered without leave.
+    """
+
+    allow_origins: tuple[StringMatch, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: SecondsOrOff | None = None
+    allow_credentials: bool = False
+    unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
+
+
 class HTTPRoute(_Message, frozen=True):
     """One ordered rule: any of `match` (none: every request), then one of route, redirect and direct response."""
 
@@ -202,6 +225,7 @@ class HTTPRoute(_Message, frozen=True):
     retries: HTTPRetry | None = None
     fault: HTTPFaultInjection | None = None
     headers: Headers | None = None
+    cors_policy: CorsPolicy | None = None
 
 
 class VirtualServiceSpec(_Message, frozen=True):

@@ -27,6 +27,7 @@ RETRY_WORDS = (
     "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
 )  # fmt: skip  # fmt: skip
 _BODY_AT_MOST = 1024 * 1024
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
 def check_routes(spec: istio.VirtualServiceSpec, raw: Mapping[str, Any], at: Path) -> Iterator[Finding]:
@@ -46,6 +47,7 @@ def check_routes(spec: istio.VirtualServiceSpec, raw: Mapping[str, Any], at: Pat
         yield from _headers(route.headers, (*here, "headers"))
         yield from _retries(route.retries, (*here, "retries"))
         yield from check_fault(route.fault, (*here, "fault"))
+        yield from _cors(route.cors_policy, (*here, "corsPolicy"))
 
 
 def _action(route: istio.HTTPRoute, raw: Mapping[str, Any], at: Path) -> Iterator[Finding]:
@@ -211,6 +213,25 @@ def check_fault(fault: istio.HTTPFaultInjection | None, at: Path) -> Iterator[Fi
         return
     if fault.delay is None and fault.abort is None:
         yield at, "injects nothing; write delay or abort"
+
+
+def _cors(policy: istio.CorsPolicy | None, at: Path) -> Iterator[Finding]:
+    if policy is None:
+        return
+    if not policy.allow_origins:
+        yield (*at, "allowOrigins"), 'is empty, so that no origin is allowed; write one, or exact: "*" for any'
+    for index, origin in enumerate(policy.allow_origins):
+        yield from _string_match(origin, (*at, "allowOrigins", index), empty_allowed=False)
+    lists = {
+        "allowMethods": policy.allow_methods,
+        "allowHeaders": policy.allow_headers,
+        "exposeHeaders": policy.expose_headers,
+    }
+    for field, names in lists.items():
+        for index, name in enumerate(names):
+            what = "the name of a method" if field == "allowMethods" else "the name of a header"
+            if not _TOKEN.fullmatch(name):
+                yield (*at, field, index), f'{show(name)} is not {what}, nor "*"'
 
 
 def inert(spec: istio.VirtualServiceSpec) -> Iterator[Finding]:

@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ class Presence:
 
     def __init__(self, *, registered: bool = True) -> None:
         self.registered = registered
+        self.drain_wait: float | None = None
         self.asked = threading.Event()
         self.may_leave = threading.Event()
 
@@ -167,3 +170,16 @@ def test_a_signal_that_somebody_uses_is_not_borrowed(server: list[int]) -> None:
     Draining(Presence()).install_later()()  # type: ignore[arg-type]
     assert signal.getsignal(signal.SIGURG) == before
     assert got == []
+
+
+def test_the_policys_drain_wait_goes_before_the_default(server: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(draining, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
+    presence = Presence()
+    presence.may_leave.set()
+    presence.drain_wait = 30.0
+    install(presence)
+    signal.raise_signal(signal.SIGTERM)
+    eventually(lambda: server)
+    (seconds,) = slept
+    assert 29.0 < seconds <= 30.0
