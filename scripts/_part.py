@@ -38,18 +38,27 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """A program, and the package of Debian that has it."""
+    """A program, and the packages of Debian that have it."""
 
     variable: str  # names the program, if set
     command: str  # its name on the PATH
-    package: str
-    suite: str  # the release of Debian that has the package
-    program: str  # where the package has it
+    packages: tuple[str, ...]  # the program's, and with libraries of its own theirs
+    suite: str  # the release of Debian that has the packages
+    program: str  # where they have it
     proof: tuple[str, ...]  # arguments with which it only shows that it runs
 
 
 PARTS = {
-    "consul": Part("CONSUL_BIN", "consul", "consul", "bullseye", "usr/bin/consul", ("version",)),
+    "consul": Part("CONSUL_BIN", "consul", ("consul",), "bullseye", "usr/bin/consul", ("version",)),
+    "redis": Part(
+        "REDIS_BIN",
+        "redis-server",
+        # The program itself is in the tools, under another name. libsystemd0 is wherever apt is.
+        ("redis-server", "redis-tools", "libatomic1", "libjemalloc2", "liblzf1", "libssl3"),
+        "bookworm",
+        "usr/bin/redis-server",
+        ("--version",),
+    ),
 }
 
 
@@ -107,28 +116,53 @@ def fetch(part: Part, folder: Path) -> None:
     sources = derived(machine_sources(APT), debian_suites(OS_RELEASE), part.suite)
     if not sources:
         raise Unavailable(f"no source in {APT} is Debian's own archive, so {part.suite} can't be asked.")
-    say(f"Fetching {part.package} of Debian's {part.suite} into {folder} (once: about a minute) …")
+    say(f"Fetching {part.packages[0]} of Debian's {part.suite} into {folder} (once: about a minute) …")
     # Not in the project: apt understands no space in some paths.
     with tempfile.TemporaryDirectory(prefix="meshlib-apt-") as work:
-        package = download(part, sources, Path(work))
+        packages = download(part, sources, Path(work))
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        run(["dpkg-deb", "-x", package, unfinished])
+        for package in packages:
+            run(["dpkg-deb", "-x", package, unfinished])
+        if len(packages) > 1:
+            find_libraries(unfinished / part.program)
         run([unfinished / part.program, *part.proof])
         shutil.rmtree(folder, ignore_errors=True)  # what an earlier form of the package left, without the program
         unfinished.rename(folder)
-    say(f"{part.package} is ready.")
+    say(f"{part.packages[0]} is ready.")
 
 
-def download(part: Part, sources: Iterable[Source], work: Path) -> Path:
-    """Have apt download and verify the package into `work`."""
+def find_libraries(program: Path) -> None:
+    """Put a script in the program's place that has it find the libraries unpacked with it, wherever the folder goes."""
+    real = program.with_name(f"{program.name}.program")
+    # A copy, for what is a link may tell by its name what it is to do.
+    shutil.copy2(program, real)
+    program.unlink()
+    program.write_text(WITH_LIBRARIES)
+    program.chmod(0o755)
+
+
+# An empty entry would be the folder one happens to be in.
+WITH_LIBRARIES = """\
+#!/bin/sh
+for folder in "$(dirname -- "$0")"/../lib/*/; do
+    LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
+done
+export LD_LIBRARY_PATH
+exec "$0.program" "$@"
+"""
+
+
+def download(part: Part, sources: Iterable[Source], work: Path) -> list[Path]:
+    """Have apt download and verify the packages into `work`."""
     apt = configured(sources, part.suite, work)
     updated = attempt([*apt, "update"], work)
-    fetched = attempt([*apt, "download", part.package], work)  # it may be had although one of several sources failed
+    fetched = attempt([*apt, "download", *part.packages], work)  # it may be had although one of several sources failed
     packages = sorted(work.glob("*.deb"))
-    if not packages:
-        raise Unavailable(f"apt could not download {part.package} of {part.suite}:\n{updated}{fetched}".rstrip())
-    return packages[0]
+    if len(packages) < len(part.packages):
+        names = ", ".join(part.packages)
+        raise Unavailable(f"apt could not download {names} of {part.suite}:\n{updated}{fetched}".rstrip())
+    return packages
 
 
 def configured(sources: Iterable[Source], suite: str, work: Path) -> list[str | Path]:

@@ -116,6 +116,36 @@ def test_what_is_missing_is_fetched_once_and_found_quietly_from_then_on(
     assert machine.fetched() == 1
 
 
+def test_a_part_of_several_packages_finds_the_libraries_unpacked_with_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.program = '#!/bin/sh\necho "$LD_LIBRARY_PATH" "$@"\n'
+    machine.tool("apt-get", 'for one in "$@"; do case "$one" in one | two) touch "$one.deb" ;; esac; done')
+    unpacked = f'cp "{machine.bin.parent}/program" "$3/usr/bin/real"; chmod +x "$3/usr/bin/real"'
+    tool = f'mkdir -p "$3/usr/bin" "$3/usr/lib/libraries"; {unpacked}; ln -sf real "$3/usr/bin/linked"'
+    machine.tool("dpkg-deb", tool)
+    part = helper.Part("ONE_BIN", "one", ("one", "two"), "bookworm", "usr/bin/linked", ("--version",))
+    monkeypatch.setitem(helper.PARTS, "one", part)
+    assert ask(monkeypatch, "one") == 0
+    program = capsys.readouterr().out.removesuffix("\n")
+    said = subprocess.run(
+        [program, "--port", "1"], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
+    )
+    libraries, _, arguments = said.stdout.partition(" --")
+    assert Path(libraries).resolve() == machine.parts / "one-bookworm/usr/lib/libraries"
+    assert arguments == "port 1\n"
+
+
+def test_a_part_that_lacks_one_of_its_packages_is_not_kept(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = helper.Part("ONE_BIN", "one", ("one", "two"), "bookworm", PROGRAM, ("--version",))
+    monkeypatch.setitem(helper.PARTS, "one", part)
+    assert ask(monkeypatch, "one") == UNAVAILABLE
+    assert "apt could not download one, two of bookworm" in capsys.readouterr().err
+    assert not (machine.parts / "one-bookworm").exists()
+
+
 def test_two_at_once_fetch_once(machine: Machine) -> None:
     part = helper.PARTS["consul"]
     with ThreadPoolExecutor(4) as pool:
