@@ -124,13 +124,16 @@ def test_what_a_shared_limit_refuses_costs_nothing_of_the_processs_own(kind: Kin
 def test_what_the_own_limit_refuses_is_not_counted_elsewhere(kind: Kind) -> None:
     made, _ = side(kind, f"{{name: own, requests: 1, per: 1h}}, {GLOBAL % ''}", [(True, 1.0)])
     asked: list[Spending] = []
-    made.gate.performers[Count] = lambda effect: [asked.extend(effect.spendings) or (True, 1.0)]
 
-    async def count(effect: Count) -> Sequence[Level | None]:
+    def counted(effect: Count) -> Sequence[Level | None]:
         asked.extend(effect.spendings)
         return [(True, 1.0)]
 
-    made.gate.async_performers[Count] = count
+    async def acounted(effect: Count) -> Sequence[Level | None]:
+        return counted(effect)
+
+    made.gate.performers[Count] = counted
+    made.gate.async_performers[Count] = acounted
     assert [made.ask(get()).status for _ in range(3)] == [200, 429, 429]
     assert len(asked) == 1
 
