@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
-__all__ = ["MAX_LENGTH", "SpiffeId", "parse"]
+__all__ = ["MAX_LENGTH", "SpiffeId", "parse", "words"]
 
 MAX_LENGTH = 2048
 """Bytes of a whole ID (SPIFFE-ID, 2.3)."""
 
 _ID = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?P<path>(?:/[a-zA-Z0-9._-]+)*)")
+
+_WORDS = re.compile(r"/ns/([^/]+)/(?:sa|dc/[^/]+/svc)/([^/]+)")
 
 
 class SpiffeId(NamedTuple):
@@ -47,3 +50,14 @@ def parse(text: str) -> SpiffeId:
     if any(segment in {".", ".."} for segment in found["path"].split("/")):
         raise ValueError(f"{text[:120]!r} is no SPIFFE ID: '.' and '..' are not allowed as path segments")
     return SpiffeId(found["domain"], found["path"])
+
+
+@functools.lru_cache(maxsize=4096)
+def words(caller: SpiffeId) -> tuple[str, str, str]:
+    """An identity as rules name it: without its scheme, its namespace and its service account, "" for none.
+
+    A service of Consul's, `/ns/default/dc/dc1/svc/web`, counts as the service account that Istio would give it.
+    """
+    found = _WORDS.fullmatch(caller.path)
+    namespace, account = (found[1], found[2]) if found is not None else ("", "")
+    return caller.trust_domain + caller.path, namespace, account

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from meshlib.identity.spiffe import SpiffeId
+from meshlib.identity.spiffe import SpiffeId, words
 from meshlib.inbound.admit import Peer
 from meshlib.inbound.denials import Permit
 from meshlib.policy.arriving import Arriving
@@ -35,7 +34,6 @@ BARE = ("CONTENT_TYPE", "CONTENT_LENGTH")
 SAFE = "/:@!$&'()*+,;=~"
 """Of a path, what needs no escape (RFC 3986, 3.3)."""
 
-_WORDS = re.compile(r"/ns/([^/]+)(?:/sa/([^/]+)|/dc/[^/]+/svc/[^/]+)")
 
 
 class Visitor(NamedTuple):
@@ -54,14 +52,6 @@ class Visitor(NamedTuple):
     caller: SpiffeId | None
     remote: str
     believed: bool
-
-
-@functools.lru_cache(maxsize=4096)
-def words(caller: SpiffeId) -> tuple[str, str, str]:
-    """An identity as rules name it: without its scheme, its namespace and its service account, "" for none."""
-    found = _WORDS.fullmatch(caller.path)
-    namespace, account = (found[1], found[2] or "") if found is not None else ("", "")
-    return caller.trust_domain + caller.path, namespace, account
 
 
 def lowered(headers: Headers) -> tuple[Headers, bytes]:
