@@ -234,7 +234,8 @@ class Mesh(Running):
 
     def status(self) -> Status:
         """What is in force, how old it is, and what is wrong."""
-        return status_of(self.settings, self.plan, self._agent, self.identity, time.monotonic(), self.counts.trouble)
+        now, limits, keys = time.monotonic(), self.counts.trouble, self.keys.trouble
+        return status_of(self.settings, self.plan, self._agent, self.identity, now, limits, keys)
 
 
 def _given(registry: Registry) -> Registry:

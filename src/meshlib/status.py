@@ -34,6 +34,7 @@ class Status(NamedTuple):
         identity: the SPIFFE ID of this process, "" when it has none.
         identity_left: seconds its certificate is valid yet; None when there is none.
         identity_error: what there is to say against it: that it ends soon, or why no newer one can be had.
+        keys_error: whose tokens can't be verified, or by old keys only, and why; "" when there is nothing to say.
         limits_error: why GLOBAL rate limits aren't counted, "" when they are or there are none.
         notes: document fields that are approximated or ignored.
         warnings: what the registry passed over, or isn't allowed to read.
@@ -53,6 +54,7 @@ class Status(NamedTuple):
     identity: str = ""
     identity_left: float | None = None
     identity_error: str = ""
+    keys_error: str = ""
     limits_error: str = ""
     notes: tuple[FieldNote, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -60,9 +62,8 @@ class Status(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether a configuration is in force and nothing is wrong."""
-        return bool(self.version) and not (
-            self.error or self.registration_error or self.identity_error or self.limits_error
-        )
+        wrong = self.error, self.registration_error, self.identity_error, self.keys_error, self.limits_error
+        return bool(self.version) and not any(wrong)
 
     def __str__(self) -> str:
         return "\n".join(f"{name:16}{value}" for name, value in self._lines() if value)
@@ -78,6 +79,7 @@ class Status(NamedTuple):
         left = "" if self.identity_left is None else f", for {self.identity_left:.0f} s more"
         yield "identity", f"{self.identity}{left}"
         yield "certificates", self.identity_error
+        yield "tokens", self.keys_error
         yield "limits", self.limits_error
         yield "wrong", "" if self.error_age is None else f"for {self.error_age:.1f} s: {self.error}"
         for warning in self.warnings:
@@ -93,9 +95,10 @@ def status_of(
     identity: Identity | None,
     now: float,
     limits_error: str = "",
+    keys_error: str = "",
 ) -> Status:
     """The status at `now` (monotonic seconds)."""
-    status = Status(settings.registry, settings.namespace, limits_error=limits_error)
+    status = Status(settings.registry, settings.namespace, keys_error=keys_error, limits_error=limits_error)
     if plan is not None:
         endpoints = sum(len(cluster.endpoints) for cluster in plan.clusters.values())
         status = status._replace(version=plan.version, hosts=len(plan.hosts), endpoints=endpoints)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -48,16 +49,23 @@ class _Round:
 
     Attributes:
         under_way: set when the fetch that is under way, or was asked for, is over; None: there is none.
-        began: monotonic seconds when the last one was asked for or began.
+        asked_at: monotonic seconds when one was asked for, the last time.
+        failed_at: monotonic seconds when the last one failed; None: it didn't.
         asked: wakes who fetches.
     """
 
-    __slots__ = ("asked", "began", "under_way")
+    __slots__ = ("asked", "asked_at", "failed_at", "under_way")
 
     def __init__(self) -> None:
         self.under_way: Flag | None = None
-        self.began = -LEAST_INTERVAL
+        self.asked_at = -math.inf
+        self.failed_at: float | None = None
         self.asked = asyncio.Event()  # of the loop it is first waited for on
+
+    def rests(self, now: float) -> bool:
+        """Whether the issuer was asked a moment ago because somebody wanted it, or was in trouble then."""
+        failed = self.failed_at is not None and now - self.failed_at < LEAST_INTERVAL
+        return failed or now - self.asked_at < LEAST_INTERVAL
 
 
 class IssuerKeysKeeper:
@@ -90,24 +98,35 @@ class IssuerKeysKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient | None = None
         self._changed = asyncio.Event()
+        self._told = ""
 
     def fetch_soon(self, source: KeySource) -> Flag:
-        """Have the keys of a source fetched, unless they were a moment ago; what is returned is set when it is done."""
+        """Have the keys of a source fetched, unless somebody had so a moment ago; what is returned is set at its end."""
+        now = self._clock()
         with self._lock:
             round_ = self._rounds.setdefault(source, _Round())
             if round_.under_way is not None:
                 return round_.under_way
             flag = Flag()
-            if self._clock() - round_.began < LEAST_INTERVAL:
+            if round_.rests(now):
                 flag.set()
                 return flag
-            round_.under_way, round_.began = flag, self._clock()
+            round_.under_way, round_.asked_at = flag, now
         self._wake(round_.asked)
         return flag
 
     def look(self) -> None:
         """Another plan is in force, and may want others."""
+        fault = self._state.fault
+        if fault and fault != self._told:
+            log.error("%s", fault)
+        self._told = fault
         self._wake(self._changed)
+
+    @property
+    def trouble(self) -> str:
+        """Whose tokens can't be verified, or by old keys only, and why; "" when there is nothing to say."""
+        return self._state.trouble
 
     def _wake(self, event: asyncio.Event) -> None:
         loop = self._loop
@@ -162,12 +181,12 @@ class IssuerKeysKeeper:
             round_.asked.clear()
             with self._lock:
                 flag = round_.under_way = round_.under_way or Flag()
-                round_.began = self._clock()
             try:
                 await self._refresh(keys, source)
             finally:
                 with self._lock:
                     round_.under_way = None
+                    round_.failed_at = self._clock() if keys.error else None
                 flag.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(next(waits)):

@@ -35,7 +35,8 @@ def tokens_of(specs: Sequence[RequestAuthenticationSpec], state: InboundState) -
     Rules that are those of before stay the same object, with what they have verified.
     """
     rules = tuple(rule for spec in specs for rule in spec.jwt_rules)
-    if not rules or tokens_fault(specs):
+    state.tokens.fault = tokens_fault(specs)
+    if not rules or state.tokens.fault:
         state.tokens.want(())
         state.tokens.compiled = None
         return None

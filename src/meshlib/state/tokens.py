@@ -57,14 +57,23 @@ class TokenState:
     Attributes:
         wanted: the keys that the newest plan needs fetched.
         compiled: the newest rules, and what they were compiled from.
+        fault: why no token can be verified at all, "" when they can, or needn't be.
     """
 
-    __slots__ = ("_keys", "compiled", "wanted")
+    __slots__ = ("_keys", "compiled", "fault", "wanted")
 
     def __init__(self) -> None:
         self._keys: dict[KeySource, IssuerKeys] = {}
         self.wanted: tuple[IssuerKeys, ...] = ()
         self.compiled: tuple[tuple[JWTRule, ...], TokenRules] | None = None
+        self.fault = ""
+
+    @property
+    def trouble(self) -> str:
+        """What there is to say against the keys of the newest rules, "" when nothing."""
+        rules = self.compiled[1].rules if self.compiled is not None else ()
+        said = (f"{rule.issuer}: {rule.keys.error}" for rule in rules if rule.keys.error)
+        return "\n".join(dict.fromkeys([self.fault, *said] if self.fault else said))
 
     def want(self, sources: Iterable[KeySource]) -> dict[KeySource, IssuerKeys]:
         """From now on these are needed, and no others. What is known of them is kept."""

@@ -74,7 +74,7 @@ class Kept:
 
     async def first(self) -> None:
         await eventually_async(lambda: self.keys.ring is not None)
-        await eventually_async(lambda: self.keeper.fetch_soon(SOURCE).is_set())
+        await eventually_async(lambda: self.keeper._rounds[SOURCE].under_way is None)
 
 
 def keep(test: Callable[[Kept], Awaitable[None]], *sources: KeySource, eager: bool = True) -> None:
@@ -211,7 +211,8 @@ def test_while_an_issuer_fails_nobody_waits_for_it() -> None:
     async def test(kept: Kept) -> None:
         kept.place.says = KeysUnreachable("gone")
         await eventually_async(lambda: kept.keys.error)
-        await eventually_async(lambda: kept.keeper.fetch_soon(SOURCE).is_set())
+        await eventually_async(lambda: kept.keeper._rounds[SOURCE].under_way is None)
+        assert kept.keeper.fetch_soon(SOURCE).is_set()
         assert len(kept.place.asked) == 1
 
     keep(test)
@@ -296,3 +297,12 @@ def test_keys_nobody_names_are_kept_for_a_while_and_not_for_ever() -> None:
     for number in range(200):
         state.want([KeySource(f"https://{number}.example", "", 5.0)])
     assert state.want([SOURCE])[SOURCE] is not first
+
+
+def test_that_no_token_can_be_verified_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    keeper = IssuerKeysKeeper(state := TokenState(), eager=True)
+    for fault in ("joserfc isn't installed", "joserfc isn't installed", "", "joserfc isn't installed"):
+        state.fault = fault
+        keeper.look()
+    assert caplog.messages == ["joserfc isn't installed"] * 2
+    assert keeper.trouble == "joserfc isn't installed"

@@ -82,6 +82,14 @@ def test_which_keys_have_to_be_fetched() -> None:
     assert state.tokens.wanted == ()
 
 
+def test_what_is_wrong_with_keys_is_told() -> None:
+    state = InboundState()
+    inbound(authentication([{"issuer": "https://a", "jwks": JWKS}, {"issuer": "https://b"}]), state=state)
+    assert state.tokens.trouble == ""
+    state.tokens.wanted[0].error = "it answered 500"
+    assert state.tokens.trouble == "https://b: it answered 500"
+
+
 @pytest.fixture
 def no_joserfc(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the extra were not installed."""
@@ -99,7 +107,9 @@ def test_without_joserfc_nobody_is_let_in(kind: Kind) -> None:
     assert side.mesh.plan is not None
     assert 'pip install "servicemesh[jwt]"' in side.mesh.plan.inbound.closed
     assert b"joserfc" not in reply.body
+    assert side.state.tokens.trouble == side.mesh.plan.inbound.closed
     side.obey("")
+    assert side.state.tokens.trouble == ""
     assert side.ask(get()).status == 200
 
 
