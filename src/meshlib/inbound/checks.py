@@ -18,17 +18,12 @@ from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER
 from meshlib.inbound.effects import Ask, Said
 from meshlib.inbound.forwarded import ADDRESSES, HEADER
 from meshlib.inbound.heads import SAFE, for_asgi
-from meshlib.policy.hosts import host_fault, host_of
+from meshlib.policy.asking import CHECK_HEADER, depth_of, unaskable
+from meshlib.policy.hosts import host_of
 from meshlib.policy.patterns import any_text
 from meshlib.resources import HTTPAuthorizer
 
-__all__ = ["CHECK_HEADER", "MOST_BODY", "MOST_CHECKS", "MOST_HEADERS", "Question", "question_of", "said_of"]
-
-CHECK_HEADER = b"x-meshlib-check"
-"""How deep a check is: 1 for one of a request, 2 for one of a check, and so on."""
-
-MOST_CHECKS = 3
-"""Checks of checks of checks. Two services that are each other's authorizers would ask for ever."""
+__all__ = ["MOST_BODY", "MOST_HEADERS", "Question", "question_of", "said_of"]
 
 MOST_HEADERS = 100
 """Of an answer."""
@@ -53,8 +48,6 @@ _HELD_BACK = frozenset(
 )
 """Headers of an answer that speak of its connection, and not of the request."""
 
-_MOUNTING = frozenset((b"script-name", b"script_name"))
-
 _QUERY_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"#<>`{}|\\^')
 
 
@@ -75,25 +68,15 @@ class Question(NamedTuple):
 def question_of(ask: Ask) -> Question | Said:
     """What to ask; the answer itself where nobody needs to be asked."""
     authorizer, arriving = ask.provider.envoy_ext_authz_http, ask.arriving
-    depth = _depth(arriving.values(CHECK_HEADER))
-    if depth >= MOST_CHECKS:
-        return Said(403, why=f"it is itself a check, {depth} deep: do authorizers ask each other?")
-    if fault := host_fault(arriving):
-        return Said(400, why=fault)
-    if any(name in _MOUNTING for name, _ in arriving.raw_headers):
-        return Said(400, why="its header SCRIPT_NAME has gunicorn take the application for mounted elsewhere")
-    reading = arriving.reading
-    if reading.fault:
-        return Said(400, why=reading.fault)
-    if len(reading.permitting) > 1:
-        return Said(400, why="its path can be read in several ways")
+    if (refused := unaskable(arriving)) is not None:
+        return Said(refused.status, why=refused.why)
     host = authorizer.service.rpartition("/")[2]  # Istio's may have a namespace in front
     headers = [(b"host", (host_of(arriving) or host).encode("latin-1", "replace"))]
     headers += _headers(ask, authorizer)
-    headers.append((CHECK_HEADER, b"%d" % (depth + 1)))
+    headers.append((CHECK_HEADER, b"%d" % (depth_of(arriving) + 1)))
     if ask.body is not None:
         headers.append((PARTIAL, b"true" if ask.partial else b"false"))
-    path = reading.permitting[0]
+    path = arriving.reading.permitting[0]
     target = quote(path if path.startswith("/") else "/" + path, safe=SAFE)
     _, mark, query = arriving.raw_target.partition(b"?")
     if mark:
@@ -102,13 +85,6 @@ def question_of(ask: Ask) -> Question | Said:
         host = f"[{host}]"
     url = f"http://{host}:{authorizer.port}{authorizer.path_prefix}{target}"
     return Question(arriving.method, url, headers, ask.body)
-
-
-def _depth(said: Sequence[bytes]) -> int:
-    """How deep a check the request is, 0 when it is none. Who makes it up is asked about less, and refused sooner."""
-    if not said:
-        return 0
-    return int(said[0]) if len(said) == 1 and len(said[0]) == 1 and said[0].isdigit() else MOST_CHECKS
 
 
 def _headers(ask: Ask, authorizer: HTTPAuthorizer) -> list[tuple[bytes, bytes]]:
