@@ -21,7 +21,8 @@ List what the registry holds: the instances that are registered now, and the
 documents. Without KIND, everything.
 
 kinds: instances (endpoints, ep), virtualservice (vs), destinationrule (dr),
-serviceentry (se), outboundpolicy (op), all"""
+serviceentry (se), peerauthentication (pa), requestauthentication (ra),
+authorizationpolicy (ap), inboundpolicy (ip), outboundpolicy (op), all"""
 
 EXAMPLES = """\
   meshlib get                     everything

@@ -14,6 +14,7 @@ import yaml
 from meshlib.cli.command import VERBS
 from meshlib.cli.output import paint, table
 from meshlib.registries.base import Instance, Update, make_update
+from meshlib.resources import Source
 from meshlib.testing.memory import MemoryRegistry
 from tests.unit.cli.conftest import RULE, SERVICE
 
@@ -132,6 +133,36 @@ def test_check_reports_what_is_not_applied_as_written(meshlib: Any, write: Any) 
     assert meshlib("check", "-f", document).status == 0
     assert "spec.exportTo: ignored: does not apply in a library" in meshlib("check", "-f", document).out
     assert meshlib("check", "--strict", "-f", document).status == 1
+
+
+POLICY = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: admin}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  action: DENY
+  rules:
+  - to: [{operation: {paths: [/admin*], notPaths: ["*"]}}]
+"""
+
+
+def test_check_warns_of_a_policy_that_never_holds_and_still_succeeds(meshlib: Any, write: Any) -> None:
+    ran = meshlib("check", "-f", write("policy.yaml", POLICY))
+    assert ran.status == 0
+    assert "(AuthorizationPolicy default/admin), line 1, spec.rules[0]: can never hold" in ran.out
+    assert "1 sound document, 0 problems, 1 warning," in ran.out
+
+
+@pytest.mark.parametrize(("asked", "service", "warned"), [
+    (None, "ratings", True), (None, "reviews", False), (frozenset({"ratings"}), "ratings", False),
+])  # fmt: skip
+def test_check_of_a_registry_knows_which_labels_instances_wear_if_it_holds_them_all(
+    meshlib: Any, monkeypatch: pytest.MonkeyPatch, asked: frozenset[str] | None, service: str, warned: bool
+) -> None:
+    held = make_update([Instance(service, "10.0.0.1", 80)], [Source("policy.yaml", POLICY.encode())], asked=asked)
+    monkeypatch.setattr("meshlib.cli.check.read", lambda _settings: held)
+    assert ("spec.selector.matchLabels: no registered instance" in meshlib("check").out) == warned
 
 
 def test_check_warns_of_two_rules_for_one_host(meshlib: Any, write: Any) -> None:
