@@ -139,6 +139,24 @@ def test_work_that_nobody_waits_for_is_refused(kind: str, fleet: Fleet) -> None:
     assert reply.json()["status"] == 504
 
 
+@pytest.mark.parametrize("kind", ["uvicorn", "uvicorn with uvloop"])
+def test_a_server_told_to_end_has_its_callers_give_up_their_connections(
+    kind: str, fleet: Fleet, tmp_path: Path
+) -> None:
+    (tmp_path / "patient.yaml").write_text(
+        "{apiVersion: meshlib/v1, kind: InboundPolicy, metadata: {name: patient}, spec: {drainWait: 30s}}"
+    )
+    fleet.run("-m", "meshlib", "apply", "-f", str(tmp_path / "patient.yaml"))
+    server = fleet.start("web", *SERVERS[kind])
+    (instance,) = fleet.wait_for("web")
+    with httpx.Client(base_url=url(instance)) as client:
+        assert client.get("/seen").headers.get("connection") != "close"
+        server.tell(signal.SIGTERM)
+        eventually(lambda: client.get("/seen").headers.get("connection") == "close", 10.0)
+    server.tell(signal.SIGTERM)
+    server.wait()
+
+
 class Load:
     """Steady POSTs from four threads, each of which is sent once."""
 

@@ -16,7 +16,7 @@ from meshlib.inbound.bounds import body_bound, too_long
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.drivers import adrive
-from meshlib.inbound.endings import Ending
+from meshlib.inbound.endings import Ending, parting
 from meshlib.inbound.forwarded import looks_forged
 from meshlib.inbound.gate import Gate
 from meshlib.inbound.heads import Headers, Visitor, asgi_head, for_asgi, lowered
@@ -74,8 +74,11 @@ class ASGIMiddleware:
         if kind not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        if presence is not None and not presence.begun:
-            _register_late(presence, scope)
+        if presence is not None:
+            if not presence.begun:
+                _register_late(presence, scope)
+            if presence.leaving and kind == "http" and scope.get("http_version", "1.1").startswith("1"):
+                send = parting(send)
         # The deadline runs from here: waiting to be let in is part of it.
         inherited = inherit(scope["headers"], time.monotonic())
         if inherited is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from meshlib.inbound.denials import Permit, with_reply
 
-__all__ = ["Ending", "EndingBody", "StartResponse"]
+__all__ = ["Ending", "EndingBody", "StartResponse", "parting"]
 
 Message = MutableMapping[str, Any]
 
@@ -16,6 +16,21 @@ LASTS = frozenset(("http.response.body", "http.response.zerocopysend", "websocke
 """These end a response unless they say that more comes."""
 
 SWITCHING = 101
+
+
+def parting(send: Callable[[Message], Awaitable[None]]) -> Callable[[Message], Awaitable[None]]:
+    """A `send` whose response asks for the connection to be closed after it.
+
+    A server that is about to end closes the connections on which nobody asks anything just now. A request that is on
+    its way at that moment is lost, so callers are asked to give their connections up while they are still served.
+    """
+
+    def leave(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        return send(message)
+
+    return leave
 
 
 class Ending:

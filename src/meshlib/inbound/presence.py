@@ -112,6 +112,11 @@ class Presence:
                 self.registered = True
 
     @property
+    def leaving(self) -> bool:
+        """Whether this process was told to go."""
+        return self._leaving.is_set()
+
+    @property
     def drain_wait(self) -> float | None:
         """Seconds between leaving and the end, as the InboundPolicy in force has it; None: it doesn't say."""
         plan = self._mesh.plan
