@@ -26,6 +26,9 @@ SLICE = 0.001
 MOST_AT_ONCE = 64
 """Requests begun in one turn out of the queue, while turns stay short."""
 
+LOOK = 2
+"""Turns until what came during one is in our queue: in the first the server reads it, in the second its tasks begin."""
+
 INTERVAL = 0.05
 """Seconds between two looks at the loop's lateness."""
 
@@ -47,7 +50,19 @@ class LoopPulse:
         lag: seconds the loop is late; 0.0 when it is at rest.
     """
 
-    __slots__ = ("_batch", "_begun", "_busy", "_clock", "_due", "_gives", "_later", "_soon", "_watching", "lag")
+    __slots__ = (
+        "_batch",
+        "_begun",
+        "_busy",
+        "_clock",
+        "_due",
+        "_gives",
+        "_later",
+        "_soon",
+        "_turns",
+        "_watching",
+        "lag",
+    )
 
     def __init__(
         self,
@@ -62,6 +77,7 @@ class LoopPulse:
         self._begun: float | None = None
         self._batch = 1
         self._gives: dict[Give, None] = {}
+        self._turns = 0
         self._watching = False
         self._busy = False
         self._due = 0.0
@@ -78,10 +94,10 @@ class LoopPulse:
 
     def soon(self, give: Give) -> None:
         """Have `give` called when the loop has looked."""
-        waiting = bool(self._gives)
+        if not self._gives:
+            self._turns = LOOK
+            self._soon(self._step)
         self._gives[give] = None
-        if not waiting:
-            self._soon(self._looked)
 
     def watch(self) -> None:
         """Measure how late the loop is, as long as requests come."""
@@ -92,14 +108,18 @@ class LoopPulse:
 
     def _turned(self) -> None:
         assert self._begun is not None
-        self._batch = 1 if self._clock() - self._begun > SLICE else min(self._batch * 2, MOST_AT_ONCE)
+        if self._clock() - self._begun > SLICE:
+            self._batch = 1
+            self._turns = LOOK  # much may have come meanwhile
+        else:
+            self._batch = min(self._batch * 2, MOST_AT_ONCE)
         self._begun = None
 
-    def _looked(self) -> None:
-        # The loop has read what came; the requests it found are being let in right now, and stand in the queue after.
-        self._soon(self._give)
-
-    def _give(self) -> None:
+    def _step(self) -> None:
+        if self._turns:
+            self._turns -= 1
+            self._soon(self._step)
+            return
         gives, self._gives = self._gives, {}
         now = self._clock()
         for give in gives:

@@ -66,9 +66,10 @@ class Waiter:
 class Places:
     """The places of the requests that are served at one time, and the queue before them.
 
-    The queue gives by priority. Within one the eldest goes first, until there has been somebody waiting for as long as
-    a request may wait: from then on it is the newest, whose caller is the likeliest to be still there (Facebook's
-    adaptive LIFO). What is over its time, or comes when the queue is full of what is no less important, is turned away.
+    The queue gives by priority. Within one the eldest goes first, until there has always been somebody waiting for as
+    long as a request may wait: from then on it is the newest, whose caller is the likeliest to be still there
+    (Facebook's adaptive LIFO). What is over its time, or comes when the queue is full of what is no less important, is
+    turned away.
     """
 
     __slots__ = ("_lock", "_queued_since", "_queues", "_times", "adaptive", "bounds", "inside", "waiting")
@@ -81,7 +82,7 @@ class Places:
         self.adaptive = AdaptiveLimit()
         self._lock = Lock()
         self._queues: tuple[OrderedDict[Waiter, None], ...] = tuple(OrderedDict() for _ in range(LEVELS))
-        self._queued_since = 0.0
+        self._queued_since = [0.0] * LEVELS
         self._times = [(0.0, 0.0)] * LEVELS
 
     @property
@@ -116,8 +117,8 @@ class Places:
                 if loser is None:
                     return 0
                 self._drop(loser, now)
-            if not self.waiting:
-                self._queued_since = now
+            if not self._queues[level]:
+                self._queued_since[level] = now
             waiter = Waiter(level, now, now + seconds)
             self._queues[level][waiter] = None
             self.waiting += 1
@@ -172,9 +173,9 @@ class Places:
         )
 
     def _next(self, now: float) -> Waiter:
-        newest = now - self._queued_since > self.bounds.wait
-        queue = next(queue for queue in self._queues if queue)
-        return next(reversed(queue)) if newest else next(iter(queue))
+        level = next(level for level in range(LEVELS) if self._queues[level])
+        queue = self._queues[level]
+        return next(reversed(queue)) if now - self._queued_since[level] > self.bounds.wait else next(iter(queue))
 
     def _least(self, level: int) -> Waiter | None:
         """The newest of the lowest priority that waits, if that is lower than `level`."""
