@@ -84,6 +84,7 @@ def _policy(resource: Resource, spec: AuthorizationPolicySpec, aliases: Sequence
         metadata.annotations.get(DRY_RUN) == "true",
         spec.provider.name if spec.provider is not None else "",
         frozenset(names) & {"paths", "hosts", "methods"},
+        str(resource.origin),
     )
 
 
@@ -93,9 +94,14 @@ def _rule(number: int, rule: AuthorizationRule, home: _Home) -> Rule:
     when = tuple(_conditions(_when(rule), home))
     tests: list[Holds] = []
     for alternatives in (operations, sources):
-        each = [[one.holds for one in alternative] for alternative in alternatives]
+        each = [_tests(alternative) for alternative in alternatives]
         tests += each[0] if len(each) == 1 else [_any([holds_all(one) for one in each])] if each else []
     return Rule(number, sources, operations, when, holds_all([*tests, *(one.holds for one in when)]))
+
+
+def _tests(conditions: Sequence[Condition]) -> list[Holds]:
+    """The tests of conditions; that of the path first, which most often tells one rule from the next."""
+    return [one.holds for one in sorted(conditions, key=lambda one: not one.says.startswith("paths "))]
 
 
 def _every(rule: AuthorizationRule) -> Iterator[_Written]:

@@ -35,16 +35,17 @@ class Arriving(HeadView):
     Attributes:
         claims: of the verified token, None before there is one.
         token_principal: `<iss>/<sub>` of it, "" for none.
+        reading: what its path may mean; worked out when it is asked for.
     """
 
     __slots__ = (
-        "_reading",
         "claims",
         "destination_ip",
         "exact",
         "namespace",
         "port",
         "principal",
+        "reading",
         "remote_ip",
         "seen",
         "service_account",
@@ -83,15 +84,13 @@ class Arriving(HeadView):
         self.sni = sni
         self.claims: Claims | None = None
         self.token_principal = ""
-        self._reading: PathReading | None = None
 
-    @property
-    def reading(self) -> PathReading:
-        """What its path may mean."""
-        found = self._reading
-        if found is None:
-            found = self._reading = read_path(self.raw_target, self.seen, self.exact)
-        return found
+    def __getattr__(self, name: str) -> PathReading:
+        # Of a slot that isn't filled yet: a property would cost each of many rules as much as its test.
+        if name != "reading":
+            raise AttributeError(name)
+        self.reading: PathReading = read_path(self.raw_target, self.seen, self.exact)
+        return self.reading
 
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header as it came; `name` is in lower case."""

@@ -17,7 +17,7 @@ from meshlib.policy.arriving import Arriving
 from meshlib.policy.claims import any_claim, any_request_principal
 from meshlib.policy.headers import any_header
 from meshlib.policy.hosts import forbidding_hosts, host_of
-from meshlib.policy.patterns import any_glob, any_path, any_text, patterns_of
+from meshlib.policy.patterns import Patterns, any_glob, any_path, any_text, patterns_of, text_test
 
 __all__ = ["LOCAL", "Holds", "attribute_test"]
 
@@ -154,18 +154,18 @@ def _principal(values: Sequence[str], ours: Sequence[str]) -> Holds:
     """
     whole = any_text(values)
     exact, prefixes, suffixes, _ = patterns_of(values)
-    inner = [path for domain, _, path in (value.partition("/") for value in exact) if domain in ours]
-    inner += [path + "*" for domain, _, path in (value.partition("/") for value in prefixes) if domain in ours]
+    paths = [path for domain, _, path in (value.partition("/") for value in exact) if domain in ours]
+    beginnings = [path for domain, slash, path in (one.partition("/") for one in prefixes) if slash and domain in ours]
     for domain, slash, path in (value.partition("/") for value in suffixes):
         if slash and any(one.endswith(domain) for one in ours):
-            inner.append(path)
-    if not inner:
+            paths.append(path)
+    if not paths and not beginnings:
         return lambda arriving: whole(arriving.principal)
-    within = any_text(inner)
+    within = text_test(Patterns(frozenset(paths), tuple(beginnings), (), False))
 
     def holds(arriving: Arriving) -> bool:
         principal = arriving.principal
-        return whole(principal) or within(principal.partition("/")[2])
+        return principal != "" and (whole(principal) or within(principal.partition("/")[2]))
 
     return holds
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.attributes import Holds
 from meshlib.policy.hosts import host_fault
+from meshlib.policy.paths import read_path
 from meshlib.resources import AuthorizationAction, ExtensionProvider
 
 __all__ = ["Authorization", "Condition", "Noted", "Policy", "Rule", "Ruling", "holds_all"]
@@ -51,6 +52,7 @@ class Policy(NamedTuple):
         dry_run: whether it is only noted.
         provider: who is asked, of CUSTOM.
         looks_at: `paths`, `hosts` and `methods`, those of them that a rule looks at.
+        origin: where the document is, "" where that isn't known.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Policy(NamedTuple):
     dry_run: bool = False
     provider: str = ""
     looks_at: frozenset[str] = frozenset()
+    origin: str = ""
 
 
 class Noted(NamedTuple):
@@ -123,8 +126,10 @@ class Authorization:
     def fault_of(self, arriving: Arriving) -> str:
         """Why what a rule looks at can be read in more than one way, "" when it can't."""
         if self._paths:
-            if fault := arriving.reading.fault:
-                return fault
+            # The one place where every request's path is read; see `Arriving.__getattr__` for the others.
+            arriving.reading = read_path(arriving.raw_target, arriving.seen, arriving.exact)
+            if arriving.reading.fault:
+                return arriving.reading.fault
             for name, _ in arriving.raw_headers:
                 if len(name) == 11 and name in _MOUNTING:
                     return "its header SCRIPT_NAME has gunicorn take the application for mounted elsewhere"
@@ -194,15 +199,5 @@ def holds_all(tests: Sequence[Holds]) -> Holds:
         return lambda arriving: True
     if len(tests) == 1:
         return tests[0]
-    if len(tests) == 2:
-        first, second = tests
-        return lambda arriving: first(arriving) and second(arriving)
-    every = tuple(tests)
-
-    def holds(arriving: Arriving) -> bool:
-        for test in every:  # noqa: SIM110 - a generator would cost as much as the tests
-            if not test(arriving):
-                return False
-        return True
-
-    return holds
+    first, rest = tests[0], holds_all(tests[1:])
+    return lambda arriving: first(arriving) and rest(arriving)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import NamedTuple
 
 from meshlib.policy.paths import decoded_pattern
 
-__all__ = ["Patterns", "Test", "any_glob", "any_path", "any_text", "patterns_of"]
+__all__ = ["Patterns", "Test", "any_glob", "any_path", "any_text", "patterns_of", "text_test"]
 
 Test = Callable[[str], bool]
 
@@ -50,15 +51,20 @@ def patterns_of(values: Sequence[str]) -> Patterns:
 
 def any_text(values: Sequence[str]) -> Test:
     """Whether a text is one of `values`; the empty text is none."""
-    exact, prefixes, suffixes, anything = patterns_of(values)
+    return text_test(patterns_of(values))
+
+
+def text_test(patterns: Patterns) -> Test:
+    """The test of values that are sorted by their form."""
+    exact, prefixes, suffixes, anything = patterns
     if anything:
         return bool
     if not prefixes and not suffixes:
         return exact.__contains__
     if not exact and not suffixes:
-        return lambda text: text.startswith(prefixes)
+        return methodcaller("startswith", prefixes)
     if not exact and not prefixes:
-        return lambda text: text.endswith(suffixes)
+        return methodcaller("endswith", suffixes)
     return lambda text: text in exact or text.startswith(prefixes) or text.endswith(suffixes)
 
 
