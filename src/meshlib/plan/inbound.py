@@ -24,14 +24,11 @@ from meshlib.resources import (
     RequestAuthenticationSpec,
     RequestBounds,
     Resource,
-    WorkloadSelector,
 )
+from meshlib.resources.scopes import Workload, scope_of
 from meshlib.state.inbound import InboundState
 
-__all__ = ["ROOT_NAMESPACE", "Inbound", "Mode", "inbound_of"]
-
-ROOT_NAMESPACE = "istio-system"
-"""Where documents without a selector hold for the whole mesh: Istio's default root namespace."""
+__all__ = ["Inbound", "Mode", "inbound_of"]
 
 Mode = Literal["DISABLE", "PERMISSIVE", "STRICT"]
 
@@ -125,17 +122,8 @@ def _joined(policies: Sequence[Resource], namespace: str, wears: Mapping[str, st
 
 def _scope(resource: Resource, namespace: str, wears: Mapping[str, str]) -> int | None:
     """0: a document selects the process, 1: it is its namespace's, 2: it is the mesh's; None: it is for others."""
-    if getattr(resource.spec, "target_ref", None) or getattr(resource.spec, "target_refs", ()):
-        return None  # it is for a gateway
-    selector: WorkloadSelector | None = getattr(resource.spec, "selector", None)
-    chosen = selector.match_labels if selector is not None else {}
-    home = resource.metadata.namespace
-    if home == ROOT_NAMESPACE and chosen.items() <= wears.items():
-        # In the root namespace a selector chooses among all the mesh's instances, but of PeerAuthentications.
-        return 2
-    if home == namespace and chosen.items() <= wears.items():
-        return 0 if chosen else 1
-    return None
+    scope = scope_of(resource)
+    return scope.level if scope is not None and scope.holds_for(Workload(namespace, wears)) else None
 
 
 def _by_scope(
@@ -144,17 +132,9 @@ def _by_scope(
     """The document that selects the process, its namespace's and the mesh's."""
     found: list[PeerAuthenticationSpec | None] = [None, None, None]
     for resource in sorted(resources, key=lambda one: one.key):
-        spec, home = resource.spec, resource.metadata.namespace
-        if not isinstance(spec, PeerAuthenticationSpec):
-            continue
-        chosen = spec.selector.match_labels if spec.selector is not None else {}
-        if not chosen and home == ROOT_NAMESPACE:
-            scope = 2
-        elif home == namespace and chosen.items() <= wears.items():
-            scope = 0 if chosen else 1
-        else:
-            continue
-        found[scope] = found[scope] or spec
+        spec, scope = resource.spec, _scope(resource, namespace, wears)
+        if isinstance(spec, PeerAuthenticationSpec) and scope is not None:
+            found[scope] = found[scope] or spec
     return found
 
 
