@@ -14,7 +14,7 @@ import pytest
 from meshlib import Mesh
 from meshlib.agent.counting import LONGEST_RETRY
 from meshlib.agent.redislimits import RedisLimits, parse_address
-from meshlib.policy.ratelimit import Spending
+from meshlib.policy.ratelimit import Level, Spending
 from tests.integration.workers.fleet import Worker
 from tests.support import eventually
 from tests.support.inbound import Kind, Side, get
@@ -165,29 +165,35 @@ def limits(redis: RedisServer) -> Iterator[RedisLimits]:
 SLOW, OTHER = Spending("slow", 2, 0.001), Spending("other", 9, 0.001)
 
 
-def enough(limits: RedisLimits, *spendings: Spending) -> list[bool]:
+def levels(limits: RedisLimits, *spendings: Spending) -> list[Level]:
     [answer] = limits.count([spendings])
     assert not isinstance(answer, str), answer
-    return [level[0] for level in answer if level is not None]
+    return [level for level in answer if level is not None]
+
+
+def enough(limits: RedisLimits, *spendings: Spending) -> list[bool]:
+    return [level[0] for level in levels(limits, *spendings)]
+
+
+def left(limits: RedisLimits, spending: Spending) -> float:
+    """Tokens that are left once another is taken."""
+    return levels(limits, spending)[0][1]
 
 
 def test_a_request_draws_from_every_shared_bucket_or_from_none(limits: RedisLimits) -> None:
     assert [enough(limits, SLOW, OTHER) for _ in range(4)] == [[True, True]] * 2 + [[False, True]] * 2
-    [[(_, tokens)]] = limits.count([(OTHER,)])  # type: ignore[list-item, misc, str-unpack]
-    assert tokens == pytest.approx(6, abs=0.1)
+    assert left(limits, OTHER) == pytest.approx(6, abs=0.1)
 
 
 def test_a_shared_dry_run_keeps_nobody_from_the_others(limits: RedisLimits) -> None:
     dry = SLOW._replace(enforced=False)
     assert [enough(limits, dry, OTHER) for _ in range(3)] == [[True, True]] * 2 + [[False, True]]
-    [[(_, tokens)]] = limits.count([(OTHER,)])  # type: ignore[list-item, misc, str-unpack]
-    assert tokens == pytest.approx(5, abs=0.1)
+    assert left(limits, OTHER) == pytest.approx(5, abs=0.1)
 
 
 def test_another_size_keeps_the_share_that_was_left_there(limits: RedisLimits) -> None:
     enough(limits, SLOW)
-    [[(_, tokens)]] = limits.count([(SLOW._replace(size=200),)])  # type: ignore[list-item, misc, str-unpack]
-    assert tokens == pytest.approx(99, abs=1)
+    assert left(limits, SLOW._replace(size=200)) == pytest.approx(99, abs=1)
 
 
 def test_a_bucket_that_is_full_again_takes_no_room(limits: RedisLimits, redis: RedisServer) -> None:
