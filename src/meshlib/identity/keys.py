@@ -49,17 +49,19 @@ class _Round:
 
     Attributes:
         under_way: set when the fetch that is under way, or was asked for, is over; None: there is none.
-        asked_at: monotonic seconds when one was asked for, the last time.
+        asked_at: monotonic seconds when one after the first was asked for, the last time.
         failed_at: monotonic seconds when the last one failed; None: it didn't.
+        first: whether there was none yet.
         asked: wakes who fetches.
     """
 
-    __slots__ = ("asked", "asked_at", "failed_at", "under_way")
+    __slots__ = ("asked", "asked_at", "failed_at", "first", "under_way")
 
     def __init__(self) -> None:
         self.under_way: Flag | None = None
         self.asked_at = -math.inf
         self.failed_at: float | None = None
+        self.first = True
         self.asked = asyncio.Event()  # of the loop it is first waited for on
 
     def rests(self, now: float) -> bool:
@@ -101,7 +103,7 @@ class IssuerKeysKeeper:
         self._told = ""
 
     def fetch_soon(self, source: KeySource) -> Flag:
-        """Have the keys of a source fetched, unless somebody had so a moment ago; what is returned is set at its end."""
+        """Have the keys of a source fetched, unless somebody just had; what is returned is set when that is over."""
         now = self._clock()
         with self._lock:
             round_ = self._rounds.setdefault(source, _Round())
@@ -111,7 +113,9 @@ class IssuerKeysKeeper:
             if round_.rests(now):
                 flag.set()
                 return flag
-            round_.under_way, round_.asked_at = flag, now
+            round_.under_way = flag
+            if not round_.first:
+                round_.asked_at = now
         self._wake(round_.asked)
         return flag
 
@@ -185,7 +189,7 @@ class IssuerKeysKeeper:
                 await self._refresh(keys, source)
             finally:
                 with self._lock:
-                    round_.under_way = None
+                    round_.under_way, round_.first = None, False
                     round_.failed_at = self._clock() if keys.error else None
                 flag.set()
             with contextlib.suppress(TimeoutError):
