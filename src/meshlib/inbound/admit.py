@@ -14,7 +14,7 @@ from meshlib.inbound.authorizing import authorize
 from meshlib.inbound.bounds import fault_of
 from meshlib.inbound.cors import preflight
 from meshlib.inbound.denials import DENIED, UNREADY, Denial, Permit, deny
-from meshlib.inbound.effects import Admission, Step
+from meshlib.inbound.effects import Admission
 from meshlib.inbound.faults import inject
 from meshlib.inbound.limiting import limit
 from meshlib.inbound.placing import Pulse, place, shed
@@ -22,6 +22,7 @@ from meshlib.inbound.tokens import authenticate
 from meshlib.plan.inbound import Inbound
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.intentions import decide, source_of
+from meshlib.resources import Intentions
 
 __all__ = ["Clocks", "Peer", "admission", "restricts", "unready"]
 
@@ -82,22 +83,35 @@ def admission(inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: A
     """
     permit = Permit()
     try:
-        denial = _turned_away(inbound, arriving, permit, clocks)
-        if denial is None:
-            denial = yield from _judged(inbound, peer, caller, arriving, permit, clocks)
-        if denial is None:
-            denial = yield from _taken_in(inbound, arriving, permit, clocks)
+        denial = _turned_away(inbound, arriving, permit, clocks) or _of_connection(inbound, peer, arriving.port)
+        # Who calls: the token, then what he may do by it.
+        if denial is None and inbound.tokens is not None:
+            done = authenticate(inbound.tokens, arriving, permit, clocks.wall)
+            denial = done if done is None or type(done) is Denial else (yield from done)
+        if denial is None and inbound.authorization is not None:
+            done = authorize(inbound.authorization, arriving, permit)
+            denial = done if done is None or type(done) is Denial else (yield from done)
+        if denial is None and inbound.intentions is not None:
+            denial = _intended(inbound.intentions, caller, arriving)
+        # Only who may come in is counted, so that nobody can use up a limit of others'.
+        if denial is None and inbound.limits is not None:
+            done = limit(inbound.limits, arriving, permit, clocks.now)
+            denial = done if done is None or type(done) is Denial else (yield from done)
+        # The place is taken last, so that nobody holds one while waiting for anything else.
+        if denial is None and inbound.load is not None:
+            done = place(inbound.load, arriving, permit, clocks)
+            denial = done if done is None or type(done) is Denial else (yield from done)
+        # A fault stands where the application's own would.
+        if denial is None and inbound.faults is not None:
+            done = inject(inbound.faults, arriving, clocks.random)
+            denial = done if done is None or type(done) is Denial else (yield from done)
     except BaseException:
         permit.end(None, clocks.now())
         raise
     if denial is None:
         return permit
     permit.end(denial.status, clocks.now())
-    if permit.reply and denial.code:
-        # So that a page of another origin can read why.
-        said = {name for name, _ in denial.headers}
-        return denial._replace(headers=(*denial.headers, *(pair for pair in permit.reply if pair[0] not in said)))
-    return denial
+    return _readable(denial, permit) if permit.reply and denial.code else denial
 
 
 def _turned_away(inbound: Inbound, arriving: Arriving, permit: Permit, clocks: Clocks) -> Denial | None:
@@ -114,40 +128,27 @@ def _turned_away(inbound: Inbound, arriving: Arriving, permit: Permit, clocks: C
     return None
 
 
-def _judged(
-    inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: Arriving, permit: Permit, clocks: Clocks
-) -> Step:
-    """The connection, then the token, then what the caller may do: each stands on the one before."""
-    if peer.id is None and inbound.mode_of(arriving.port) == "STRICT":
-        came = "TLS without a certificate" if peer.secure else "plain text"
-        detail = "PeerAuthentication says STRICT: callers need an identity and mTLS"
-        return deny(403, DENIED, detail, f"it is {came}, and PeerAuthentication says STRICT")
-    denial: Denial | None = None
-    if inbound.tokens is not None:
-        denial = yield from authenticate(inbound.tokens, arriving, permit, clocks.wall)
-    if denial is None and inbound.authorization is not None:
-        denial = yield from authorize(inbound.authorization, arriving, permit)
-    if denial is None and inbound.intentions is not None:
-        source = source_of(caller.path) if caller is not None else None
-        decision = decide(inbound.intentions, source, arriving.view())
-        if not decision.allowed:
-            who = str(caller) if caller is not None else "a caller without an identity"
-            return deny(403, DENIED, f"{who} may not do this", decision.reason)
-    return denial
+def _of_connection(inbound: Inbound, peer: Peer, port: int | None) -> Denial | None:
+    if peer.id is not None or inbound.mode_of(port) != "STRICT":
+        return None
+    came = "TLS without a certificate" if peer.secure else "plain text"
+    detail = "PeerAuthentication says STRICT: callers need an identity and mTLS"
+    return deny(403, DENIED, detail, f"it is {came}, and PeerAuthentication says STRICT")
 
 
-def _taken_in(inbound: Inbound, arriving: Arriving, permit: Permit, clocks: Clocks) -> Step:
-    """Only who may come in is counted, so that nobody can use up a limit of others'."""
-    denial: Denial | None = None
-    if inbound.limits is not None:
-        denial = yield from limit(inbound.limits, arriving, permit, clocks.now)
-    # The place is taken last, so that nobody holds one while waiting for anything else.
-    if denial is None and inbound.load is not None:
-        denial = yield from place(inbound.load, arriving, permit, clocks)
-    # A fault stands where the application's own would.
-    if denial is None and inbound.faults is not None:
-        denial = yield from inject(inbound.faults, arriving, clocks.random)
-    return denial
+def _intended(intentions: Intentions, caller: SpiffeId | None, arriving: Arriving) -> Denial | None:
+    source = source_of(caller.path) if caller is not None else None
+    decision = decide(intentions, source, arriving.view())
+    if decision.allowed:
+        return None
+    who = str(caller) if caller is not None else "a caller without an identity"
+    return deny(403, DENIED, f"{who} may not do this", decision.reason)
+
+
+def _readable(denial: Denial, permit: Permit) -> Denial:
+    """The denial with what the response was to have, so that a page of another origin can read it."""
+    said = {name for name, _ in denial.headers}
+    return denial._replace(headers=(*denial.headers, *(pair for pair in permit.reply if pair[0] not in said)))
 
 
 def closed(why: str) -> Denial:

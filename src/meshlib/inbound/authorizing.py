@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from meshlib.inbound.denials import DENIED, UNSAFE, Denial, Note, Permit, deny
-from meshlib.inbound.effects import Ask, Effect, Said, Step
+from meshlib.inbound.effects import Ask, Effect, Said, Step, Stepped
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.authorize import Authorization
 from meshlib.policy.patterns import Test, any_text
@@ -25,11 +25,18 @@ _OF_ITS_OWN = frozenset(
 """Headers of one answer on one connection, which would be wrong in another."""
 
 
-def authorize(authorization: Authorization, arriving: Arriving, permit: Permit) -> Step:
+def authorize(authorization: Authorization, arriving: Arriving, permit: Permit) -> Stepped:
     """The step of AuthorizationPolicies."""
     if fault := authorization.fault_of(arriving):
         return deny(400, UNSAFE, _UNREADABLE, f"{fault}, and an AuthorizationPolicy looks at that")
-    for name in authorization.customs_for(arriving):
+    if names := authorization.customs_for(arriving):
+        return _asking(names, authorization, arriving, permit)
+    return _ruled(authorization, arriving, permit)
+
+
+def _asking(names: Sequence[str], authorization: Authorization, arriving: Arriving, permit: Permit) -> Step:
+    """Ask every authorizer first."""
+    for name in names:
         provider = authorization.providers.get(name)
         if provider is None:
             why = f"a CUSTOM policy asks {name[:100]!r}, which is none of the InboundPolicy's extensionProviders"
@@ -37,6 +44,11 @@ def authorize(authorization: Authorization, arriving: Arriving, permit: Permit) 
         denial = yield from _asked(provider, arriving, permit)
         if denial is not None:
             return denial
+    return _ruled(authorization, arriving, permit)
+
+
+def _ruled(authorization: Authorization, arriving: Arriving, permit: Permit) -> Denial | None:
+    """What DENY and ALLOW policies say."""
     ruling = authorization.judge(arriving)
     if ruling.noted:
         permit.notes += [Note(*one) for one in ruling.noted]

@@ -15,7 +15,7 @@ from meshlib.policy.ratelimit import Spending
 from meshlib.resources import ExtensionProvider
 from meshlib.state.tokens import KeySource
 
-__all__ = ["Admission", "Ask", "Count", "Effect", "FetchKeys", "Pause", "Queue", "Said", "Step", "Waiter"]
+__all__ = ["Admission", "Ask", "Count", "Effect", "FetchKeys", "Pause", "Queue", "Said", "Step", "Stepped", "Waiter"]
 
 
 class FetchKeys(NamedTuple):
@@ -90,5 +90,8 @@ class Pause(NamedTuple):
 Effect = FetchKeys | Ask | Count | Queue | Pause
 Step = Generator[Effect, Any, Denial | None]
 """One part of admission: why the request is turned away, None: it isn't."""
+
+Stepped = Denial | None | Step
+"""The same of a part that seldom needs an effect: what came of it at once, or a generator where one is needed."""
 
 Admission = Generator[Effect, Any, Denial | Permit]

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshlib.inbound.denials import FAULT, deny
-from meshlib.inbound.effects import Pause, Step
+from meshlib.inbound.effects import Pause, Step, Stepped
 from meshlib.plan.inboundfaults import InboundFaults
+from meshlib.plan.route import Fault
 from meshlib.policy.arriving import Arriving
 
 __all__ = ["inject"]
 
 
-def inject(faults: InboundFaults, arriving: Arriving, random: Callable[[], float]) -> Step:
+def inject(faults: InboundFaults, arriving: Arriving, random: Callable[[], float]) -> Stepped:
     """The first fault whose match holds: a delay, then an abort, each for its share."""
     fault = faults.fitting(arriving)
-    if fault is None:
-        return None
+    return None if fault is None else _injected(fault, random)
+
+
+def _injected(fault: Fault, random: Callable[[], float]) -> Step:
     if fault.delay and random() < fault.delay_share:
         yield Pause(fault.delay)
     if fault.abort_status and random() < fault.abort_share:

@@ -15,33 +15,42 @@ from collections.abc import Callable, Sequence
 from math import ceil
 
 from meshlib.inbound.denials import LIMITED, UNCOUNTED, Denial, Note, Permit, RawHeader, deny
-from meshlib.inbound.effects import Count, Step
+from meshlib.inbound.effects import Count, Step, Stepped
 from meshlib.policy.arriving import Arriving
-from meshlib.policy.ratelimit import Level, Limit, RateLimits
+from meshlib.policy.ratelimit import Draw, Level, Limit, RateLimits
 
 __all__ = ["limit"]
 
 Standing = tuple[Limit, Level]
 
 
-def limit(limits: RateLimits, arriving: Arriving, permit: Permit, clock: Callable[[], float]) -> Step:
+def limit(limits: RateLimits, arriving: Arriving, permit: Permit, clock: Callable[[], float]) -> Stepped:
     """The step of rate limits."""
     draws = limits.draw(arriving, clock())
     standings: list[Standing] = [(one, level) for one, level, _ in draws]
     denial = _refused(standings, permit)
-    if denial is None and limits.shared:
-        held = [one for one in limits.shared if one.holds(arriving)]
-        if held:
-            levels: Sequence[Level | None] = yield Count([one.spending(arriving) for one in held])
-            counted = [(one, level) for one, level in zip(held, levels, strict=True) if level is not None]
-            uncounted = [one for one, level in zip(held, levels, strict=True) if level is None]
-            denial = _refused(counted, permit) or _unknown(uncounted, permit)
-            if denial is not None:
-                limits.give_back(draws)
-            standings += counted
-    if denial is None:
-        permit.reply += _fields(standings)
-    return denial
+    if denial is not None:
+        return denial
+    held = [one for one in limits.shared if one.holds(arriving)] if limits.shared else ()
+    if held:
+        return _counting(held, limits, draws, arriving, permit)
+    permit.reply += _fields(standings)
+    return None
+
+
+def _counting(
+    held: Sequence[Limit], limits: RateLimits, draws: Sequence[Draw], arriving: Arriving, permit: Permit
+) -> Step:
+    """Have a request counted on shared limits that it is held to."""
+    levels: Sequence[Level | None] = yield Count([one.spending(arriving) for one in held])
+    counted = [(one, level) for one, level in zip(held, levels, strict=True) if level is not None]
+    uncounted = [one for one, level in zip(held, levels, strict=True) if level is None]
+    denial = _refused(counted, permit) or _unknown(uncounted, permit)
+    if denial is not None:
+        limits.give_back(draws)
+        return denial
+    permit.reply += _fields([*((one, level) for one, level, _ in draws), *counted])
+    return None
 
 
 def _refused(standings: Sequence[Standing], permit: Permit) -> Denial | None:

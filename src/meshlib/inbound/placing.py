@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
 from meshlib.context import DEADLINE_HEADER, PRIORITIES
 from meshlib.inbound.denials import OVERLOADED, Denial, Permit, deny
-from meshlib.inbound.effects import Queue, Step
+from meshlib.inbound.effects import Queue, Step, Stepped
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.overload import Load, shed_share
 from meshlib.state.load import Places
@@ -83,7 +84,7 @@ def shed(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Deni
     return None
 
 
-def place(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Step:
+def place(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Stepped:
     """Take a place among the requests served at one time, or wait for one in a short queue.
 
     On an event loop that has been busy, a request waits even for a place that is free, until the loop has looked at who
@@ -93,8 +94,20 @@ def place(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Ste
     if places is None:
         return None
     now, pulse = clocks.now(), clocks.pulse
-    level = PRIORITIES.index(permit.priority)
     hold = pulse is not None and pulse.spent(now)
+    inside = 0 if hold else places.enter_free(load.bounds)
+    if not inside:
+        return _queued(load, places, arriving, permit, clocks, now, hold=hold)
+    _begin(places, permit, pulse, now, inside)
+    return None
+
+
+def _queued(
+    load: Load, places: Places, arriving: Arriving, permit: Permit, clocks: Clocks, now: float, *, hold: bool
+) -> Step:
+    """Wait for a place, as long as the policy and the caller let it."""
+    pulse = clocks.pulse
+    level = PRIORITIES.index(permit.priority)
     seconds = _patience(arriving, load.bounds.wait)
     inside = places.enter(level, now, load.bounds, seconds, hold=hold)
     if not isinstance(inside, int):
@@ -111,18 +124,22 @@ def place(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Ste
         inside = places.settle(waiter, now)
     if not inside:
         return _overloaded(level, "there is no place, and no more waiting for one", clocks)
+    _begin(places, permit, pulse, now, inside)
+    return None
+
+
+def _begin(places: Places, permit: Permit, pulse: Pulse | None, now: float, inside: int) -> None:
+    """A request has its place, until it ends."""
     if pulse is not None:
         pulse.begin(now)
-    begun = now, inside
 
     def end(status: int | None, at: float) -> None:
         # A failure may be fast, and a denial is: neither says how long a request takes.
         if status is not None and status < 400:
-            places.sample(at - begun[0], begun[1], at)
+            places.sample(at - now, inside, at)
         _go(places, pulse, at)
 
     permit.on_end(end)
-    return None
 
 
 def _go(places: Places, pulse: Pulse | None, now: float) -> None:
@@ -145,6 +162,10 @@ def _patience(arriving: Arriving, wait: float) -> float:
 
 def _overloaded(level: int, says: str, clocks: Clocks) -> Denial:
     least, more = BACK_AFTER
-    seconds = least + int(clocks.random() * (more + 1))
+    return _denial(level, says, least + int(clocks.random() * (more + 1)))
+
+
+@functools.cache  # a few dozen, and made when there is no time to lose
+def _denial(level: int, says: str, seconds: int) -> Denial:
     headers = ((b"retry-after", b"%d" % seconds), OVERLOADED_HEADER)
     return deny(503, OVERLOADED, DETAIL, f"overload: {PRIORITIES[level]} is turned away: {says}", headers)

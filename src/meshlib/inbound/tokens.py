@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from meshlib.inbound.denials import UNVERIFIED, Denial, Permit, deny
-from meshlib.inbound.effects import FetchKeys, Step
+from meshlib.inbound.effects import FetchKeys, Step, Stepped
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.tokenplaces import Place, without_cookies, without_fields
 from meshlib.policy.tokens import KeysWanted, Refused, TokenRules, Verified
@@ -16,7 +16,7 @@ CHALLENGE = ((b"www-authenticate", b'Bearer error="invalid_token"'),)
 """RFC 6750; Envoy's, too."""
 
 
-def authenticate(rules: TokenRules, arriving: Arriving, permit: Permit, wall: Callable[[], float]) -> Step:
+def authenticate(rules: TokenRules, arriving: Arriving, permit: Permit, wall: Callable[[], float]) -> Stepped:
     """The step of tokens: `arriving` gets the claims of a good one, a bad one is refused, none is no fault.
 
     What the application won't see, the steps that follow don't see either: a header that only we may set can't be
@@ -27,15 +27,41 @@ def authenticate(rules: TokenRules, arriving: Arriving, permit: Permit, wall: Ca
     found = rules.find(arriving)
     if not found:
         return None
-    token, places = found[0][0], {place for _, place in found}
-    if any(one != token for one, _ in found):
-        # To whom they speak can't be known, and the application may take another one than we do.
-        return _refuse(Refused(f"it has {len(found)} tokens that differ, in {_names(places)}"))
+    token, place = found[0]
+    places: Collection[Place] = (place,)
+    if len(found) > 1:
+        places = {place for _, place in found}
+        if any(one != token for one, _ in found):
+            # To whom they speak can't be known, and the application may take another one than we do.
+            return _refuse(Refused(f"it has {len(found)} tokens that differ, in {_names(places)}"))
     said = rules.judge(token, places, wall())
-    if isinstance(said, KeysWanted) and said.keys.source is not None:
-        yield FetchKeys(said.keys.source, said.wait)
+    if type(said) is KeysWanted:
+        return _with_keys(rules, said, token, places, arriving, permit, wall)
+    return _judged(said, places, arriving, permit)
+
+
+def _with_keys(
+    rules: TokenRules,
+    wanted: KeysWanted,
+    token: bytes,
+    places: Collection[Place],
+    arriving: Arriving,
+    permit: Permit,
+    wall: Callable[[], float],
+) -> Step:
+    """Have keys fetched, and judge the token by what there is then."""
+    said: Verified | KeysWanted | Refused = wanted
+    if wanted.keys.source is not None:
+        yield FetchKeys(wanted.keys.source, wanted.wait)
         said = rules.judge(token, places, wall())
-    if not isinstance(said, Verified):
+    return _judged(said, places, arriving, permit)
+
+
+def _judged(
+    said: Verified | KeysWanted | Refused, places: Collection[Place], arriving: Arriving, permit: Permit
+) -> Denial | None:
+    if type(said) is not Verified:
+        assert not isinstance(said, Verified)
         return _refuse(said)
     arriving.claims, arriving.token_principal = said.claims, said.principal
     if not said.rule.forward:

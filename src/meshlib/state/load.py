@@ -91,6 +91,15 @@ class Places:
         bounds = self.bounds
         return bounds.most if bounds.adaptive is None else min(bounds.most, self.adaptive.limit(bounds.adaptive))
 
+    def enter_free(self, bounds: PlaceBounds) -> int:
+        """Take a place that is free, if nobody waits: how many are inside with it, 0: there is none."""
+        with self._lock:
+            self.bounds = bounds
+            if self.waiting or self.inside >= (bounds.most if bounds.adaptive is None else self.limit):
+                return 0
+            self.inside += 1
+            return self.inside
+
     def enter(self, level: int, now: float, bounds: PlaceBounds, seconds: float, *, hold: bool = False) -> Waiter | int:
         """Take a place, or stand in the queue for one.
 

@@ -53,6 +53,8 @@ def admitted(
 ) -> Denial | None:
     """Run the step to its end; `fetch` performs what it asks for, and may be asked once."""
     step = authenticate(written, arriving, permit or Permit(), lambda: wall)
+    if step is None or isinstance(step, Denial):
+        return step
     try:
         effect = next(step)
         assert isinstance(effect, FetchKeys), effect
