@@ -14,7 +14,9 @@ import meshlib
 from meshlib import errors
 from meshlib.agent.breakers import SYNC_INTERVAL
 from meshlib.agent.configuration import SUSPECT_FOR
+from meshlib.agent.counting import CONNECT_WAIT, FIRST_RETRY, LONGEST_RETRY
 from meshlib.agent.lookups import LOOKUP_WAIT
+from meshlib.agent.redislimits import TIMEOUT
 from meshlib.call.call import REPLAY_LIMIT
 from meshlib.cli import main
 from meshlib.cli.command import VERBS
@@ -31,6 +33,7 @@ from meshlib.plan.cluster import HedgePolicy, Limits
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import DEFAULT_DEADLINE
 from meshlib.policy.balance import PANIC_THRESHOLD
+from meshlib.policy.ratelimit import LONGEST_VALUE
 from meshlib.policy.retry import BACKOFF_BASE, BACKOFF_CAP, DEFAULT_RETRY, RETRY_AFTER_CAP
 from meshlib.registries.base import DEFAULT_TTL, POLL_INTERVAL
 from meshlib.registries.consul import address, client, query
@@ -45,6 +48,7 @@ from meshlib.resources.routes import RETRY_WORDS
 from meshlib.running import FILES_EVERY, OPEN_WAIT
 from meshlib.settings import Settings, settings_from
 from meshlib.state.breaker import BreakerPolicy
+from meshlib.state.buckets import MOST_KEYS
 from meshlib.state.budget import BudgetPolicy
 from meshlib.state.cluster import FRESH, SAMPLES
 from meshlib.state.endpoint import EWMA_DECAY, EWMA_SEED, FAILURE_PENALTY, PENALTY_CAP
@@ -218,7 +222,7 @@ def test_the_public_names_are_as_the_page_says() -> None:
 def test_the_methods_of_a_mesh_are_as_the_page_says() -> None:
     described = set(re.findall(r"`(\w+)\(", "".join(row[0] for row in rows(REFERENCE / "api.md", "Mesh")))) - {"Mesh"}
     methods = {name for name in dir(meshlib.Mesh) if callable(getattr(meshlib.Mesh, name)) and name[0] != "_"}
-    assert described == methods - {"ready", "aready", "look_up", "alook_up"}  # for the transports
+    assert described == methods - {"ready", "aready", "look_up", "alook_up", "part"}  # for transports and middlewares
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -353,6 +357,10 @@ DEFAULTS = [
     ("first byte, and again", f"{HANDSHAKE_WAIT:g} s"),
     ("the first certificate", f"{FIRST_WAIT:g} s"),
     ("one refusal or denial", f"every {EVERY:g} s"),
+    ("rate limits: keys", f"{MOST_KEYS} in a process"),
+    ("rate limits: a value", f"{LONGEST_VALUE} characters"),
+    ("GLOBAL limits: a request", f"{TIMEOUT * 1000:g} ms; {CONNECT_WAIT:g} s as long as"),
+    ("GLOBAL limits: a Redis", f"after {FIRST_RETRY:g} s, doubled each time up to {LONGEST_RETRY:g} s"),
 ]  # fmt: skip
 
 

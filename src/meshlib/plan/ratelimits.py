@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from meshlib.plan.matches import compile_match
@@ -17,7 +16,7 @@ __all__ = ["limits_of"]
 def limits_of(limits: Sequence[RateLimit], state: InboundState) -> RateLimits | None:
     """The limits of one process. None without any.
 
-    A limit is the same as an older plan's by its name and by what it tells callers apart by.
+    A limit is the same as an older plan's by its name, which no two have, and by what it tells callers apart by.
 
     Args:
         limits: of the InboundPolicy in force.
@@ -25,27 +24,20 @@ def limits_of(limits: Sequence[RateLimit], state: InboundState) -> RateLimits | 
     """
     if not limits:
         return None
-    names = Counter[str]()
-    found: list[tuple[str, RateLimit]] = []
-    for one in limits:
-        names[one.name] += 1
-        # Two of one name would draw twice from one bucket.
-        found.append((one.name if names[one.name] == 1 else f"{one.name}#{names[one.name]}", one))
-    keys = [(name, one.by) for name, one in found if one.scope == "LOCAL"]
-    buckets = state.buckets.adopt(keys)
+    buckets = state.buckets.adopt([(one.name, one.by) for one in limits if one.scope == "LOCAL"])
     return RateLimits(
-        tuple(_limit(name, one, buckets[name, one.by]) for name, one in found if one.scope == "LOCAL"),
-        tuple(_limit(name, one, None) for name, one in found if one.scope == "GLOBAL"),
+        tuple(_limit(one, buckets[one.name, one.by]) for one in limits if one.scope == "LOCAL"),
+        tuple(_limit(one, None) for one in limits if one.scope == "GLOBAL"),
         state.buckets,
     )
 
 
-def _limit(name: str, written: RateLimit, buckets: Buckets | None) -> Limit:
+def _limit(written: RateLimit, buckets: Buckets | None) -> Limit:
     size = written.burst if written.burst is not None else written.requests
     whose = ", ".join(_says(key) for key in written.by)
     says = f"{written.requests} in {written.per:g} s, {size} at once" + (f", by {whose}" if whose else "")
     return Limit(
-        name=name,
+        name=written.name,
         size=size,
         rate=written.requests / written.per,
         matches=tuple(compile_match(match) for match in written.match),
