@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from meshlib.agent.breakers import StorageFactory
     from meshlib.explain import Explanation
+    from meshlib.explain_inbound import InboundExplanation
 
 __all__ = ["Mesh", "default_mesh"]
 
@@ -231,6 +232,46 @@ class Mesh(Running):
         if name is not None:
             plan = self.look_up(name)
         return explain(plan, method, url, headers or {}, time.monotonic())
+
+    def explain_inbound(
+        self,
+        method: str,
+        target: str,
+        *,
+        caller: str = "",
+        headers: Mapping[str, str] | None = None,
+        address: str = "",
+        port: int | None = None,
+        claims: Mapping[str, Any] | None = None,
+    ) -> InboundExplanation:
+        """Why a request to this service would come in, or wouldn't; nobody is asked, and nothing is counted.
+
+        Args:
+            method: of the request.
+            target: its path and query, or a URL.
+            caller: SPIFFE ID of the caller's verified identity, "" for none.
+            headers: of the request.
+            address: the caller's IP address.
+            port: of ours that it comes to.
+            claims: what a verified token says; None: there is no token.
+
+        Raises:
+            ValueError: the caller is no SPIFFE ID, or the target neither a path nor a URL.
+        """
+        from meshlib.explain_inbound import explain_inbound, visit_of
+
+        visit = visit_of(
+            method,
+            target,
+            caller=caller,
+            headers=headers,
+            address=address,
+            port=port,
+            claims=claims,
+            host=self.settings.service or "",
+        )
+        plan = self.ready()
+        return explain_inbound(plan.inbound, plan.version, visit)
 
     def status(self) -> Status:
         """What is in force, how old it is, and what is wrong."""

@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "identity": 5,
     "wire": 6,
     "agent": 7,
+    "explain_inbound": 8,
     "status": 8,
     "running": 8,
     "mesh": 9,

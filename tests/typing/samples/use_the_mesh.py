@@ -43,5 +43,11 @@ def failures() -> str:
     return meshlib.default_mesh().explain("GET", "http://reviews/42", {"end-user": "jason"}).answer
 
 
+def who_may(mesh: meshlib.Mesh) -> bool:
+    found = mesh.explain_inbound("GET", "/42", caller="spiffe://mesh.test/ns/default/sa/web", claims={"role": "admin"})
+    assert_type(found.verdict.code, str)
+    return found.verdict.allowed
+
+
 meshlib.Mesh(registry=7)  # type: ignore[arg-type]
 meshlib.deadline("soon")  # type: ignore[arg-type]

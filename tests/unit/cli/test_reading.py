@@ -200,6 +200,61 @@ def test_explain_of_rubbish_is_wrong_usage(meshlib: Any, arguments: list[str]) -
     assert meshlib("explain", *arguments).status == 2
 
 
+GUARD = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: guard}
+spec:
+  selector: {matchLabels: {app: reviews, version: v2}}
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/default/sa/web], ipBlocks: [10.0.0.0/8]}}]
+    to: [{operation: {ports: ["8080"], hosts: [reviews]}}]
+  - when: [{key: "request.auth.claims[role]", values: [admin]}]
+"""
+WEB = ("--from", "spiffe://mesh.test/ns/default/sa/web", "--ip", "10.0.0.7", "--port", "8080")
+
+
+@pytest.mark.usefixtures("applied")
+def test_explain_says_who_may_come_in(meshlib: Any, write: Any) -> None:
+    meshlib("apply", "-f", write("guard.yaml", GUARD))
+    to = ("explain", "--inbound", "GET", "/42", "--service", "reviews", "--label", "version=v2")
+    let_in = meshlib(*to, *WEB)
+    assert let_in.status == 0
+    assert "allow     ✓ default/guard" in let_in.out
+    denied = meshlib(*to)
+    assert denied.status == 1
+    assert "rule 2: when request.auth.claims[role] [admin] didn't hold" in denied.out
+    assert "verdict   denied, 403 RBAC" in denied.out
+    assert meshlib(*to, "--claims", '{"role": "admin"}').status == 0
+    others = json.loads(meshlib(*to[:-2], "-o", "json").out)
+    assert (others["verdict"]["allowed"], others["policies"]) == (True, []), "it selects version v2 only"
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["/42"], "which service"),
+        (["/42", "--service", "reviews", "--from", "web"], "no SPIFFE ID"),
+        (["42", "--service", "reviews"], "neither a path nor a URL"),
+        (["/42", "--service", "reviews", "--claims", "[1]"], "expected an object"),
+        (["/42", "--service", "reviews", "--claims", "{"], "no JSON"),
+        (["/42", "--service", "reviews", "--label", "v2"], "expected name=value"),
+    ],
+)
+def test_explain_of_a_visit_that_makes_no_sense_is_wrong_usage(meshlib: Any, arguments: list[str], says: str) -> None:
+    ran = meshlib("explain", "--inbound", *arguments)
+    assert ran.status == 2
+    assert says in ran.err
+
+
+@pytest.mark.usefixtures("applied")
+def test_explain_of_a_call_takes_no_caller(meshlib: Any) -> None:
+    ran = meshlib("explain", "http://reviews/", *WEB)
+    assert ran.status == 2
+    assert "--inbound" in ran.err
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_teaches(meshlib: Any, verb: str) -> None:
     ran = meshlib(verb, "--help")
