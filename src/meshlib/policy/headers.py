@@ -30,22 +30,22 @@ def any_header(name: str, values: Sequence[str], forbidding: bool) -> Callable[[
     glue = "; " if wanted == b"cookie" else ","  # as HTTP/2 splits it (RFC 9113, 8.2.3)
 
     def holds(arriving: Arriving) -> bool:
+        every: list[str] = []
         own: list[str] = []
-        twins: list[str] = []
         for key, value in arriving.raw_headers:
             if len(key) == length and key.replace(b"_", b"-") == folded:
-                (own if key == wanted else twins).append(value.decode("utf-8", "replace").strip(" \t"))
+                every.append(value.decode("utf-8", "replace").strip(" \t"))
+                if key == wanted:
+                    own.append(every[-1])
         if forbidding:
-            every = own + twins
             return bool(every) and (anything or any(map(test, _parts(every))))
-        if not own:
-            return False
-        if anything:
-            return True
-        if len(own) == 1 and not twins:
+        if not own or anything:
+            return bool(own)
+        if len(every) == 1:
             return test(own[0])
-        whole = glue.join(own)
-        return test(whole) and (glue != "," or all(map(test, own))) and all(map(test, twins))
+        if glue != ",":
+            return test(glue.join(every))
+        return test(",".join(own)) and test(",".join(every)) and all(map(test, every))
 
     return holds
 
