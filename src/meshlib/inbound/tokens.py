@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 
 from meshlib.inbound.denials import UNVERIFIED, Denial, Permit, deny
 from meshlib.inbound.effects import FetchKeys, Step, Stepped
 from meshlib.policy.arriving import Arriving
-from meshlib.policy.tokenplaces import Place, without_cookies, without_fields
+from meshlib.policy.tokenplaces import Place, without_cookie, without_field
 from meshlib.policy.tokens import KeysWanted, Refused, TokenRules, Verified
 
 __all__ = ["authenticate"]
@@ -77,31 +78,33 @@ def _refuse(said: Refused | KeysWanted) -> Denial:
     return deny(status, UNVERIFIED, "the request's token isn't accepted", f"its token: {said.reason}", CHALLENGE)
 
 
-def _take_out(arriving: Arriving, permit: Permit, names: Collection[bytes]) -> None:
-    """Take headers from a request; one with underscores is the same to what reads headers as CGI does."""
-    permit.remove.update(names)
-    if any(name in names or b"_" in name for name, _ in arriving.raw_headers):
-        arriving.raw_headers = [
-            pair for pair in arriving.raw_headers if pair[0] not in names and pair[0].replace(b"_", b"-") not in names
-        ]
+def _take_out(arriving: Arriving, permit: Permit, names: AbstractSet[bytes]) -> None:
+    """Take headers from a request; one with underscores is the same to what reads headers as CGI does.
+
+    Args:
+        arriving: the request.
+        permit: of it.
+        names: with hyphens for underscores.
+    """
+    permit.remove |= names
+    arriving.raw_headers = [pair for pair in arriving.raw_headers if pair[0].replace(b"_", b"-") not in names]
 
 
 def _hide(arriving: Arriving, permit: Permit, places: Collection[Place]) -> None:
     """Take the token out of the request."""
-    headers = {place.name for place in places if place.kind == "header"}
-    if headers:
-        _take_out(arriving, permit, headers)
-    fields = [place.name for place in places if place.kind == "query"]
-    if fields:
-        arriving.raw_target = without_fields(arriving.raw_target, fields)
-        permit.query = arriving.raw_target.partition(b"?")[2]
-    cookies = [place.name for place in places if place.kind == "cookie"]
-    if cookies:
-        left = without_cookies(b"; ".join(arriving.values(b"cookie")), cookies)
-        _take_out(arriving, permit, {b"cookie"})
-        if left:
-            permit.add.append((b"cookie", left))
-            arriving.raw_headers = [*arriving.raw_headers, (b"cookie", left)]
+    for kind, name, _ in places:
+        if kind == "header":
+            _take_out(arriving, permit, {name.replace(b"_", b"-")})
+        elif kind == "query":
+            arriving.raw_target = without_field(arriving.raw_target, name)
+            permit.query = arriving.raw_target.partition(b"?")[2]
+        else:
+            cookies = without_cookie(b"; ".join(arriving.values(b"cookie")), name)
+            _take_out(arriving, permit, {b"cookie"})
+            permit.add = [pair for pair in permit.add if pair[0] != b"cookie"]
+            if cookies:
+                permit.add.append((b"cookie", cookies))
+                arriving.raw_headers.append((b"cookie", cookies))
 
 
 def _names(places: Collection[Place]) -> str:

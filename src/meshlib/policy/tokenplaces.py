@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from meshlib.policy.arriving import Arriving
 
-__all__ = ["BEARER", "TOKEN_PARAM", "Place", "Places", "without_cookies", "without_fields"]
+__all__ = ["BEARER", "TOKEN_PARAM", "Place", "Places", "without_cookie", "without_field"]
 
 
 class Place(NamedTuple):
@@ -40,12 +40,12 @@ class Places:
     __slots__ = ("_cookies", "_headers", "_query")
 
     def __init__(self, places: Iterable[Place]) -> None:
-        self._headers: dict[bytes, list[Place]] = {}
+        self._headers: dict[bytes, list[tuple[bytes, int, Place]]] = {}
         self._query: dict[str, Place] = {}
         self._cookies: dict[bytes, Place] = {}
         for place in sorted(set(places)):
             if place.kind == "header":
-                self._headers.setdefault(place.name, []).append(place)
+                self._headers.setdefault(place.name, []).append((place.prefix, len(place.prefix), place))
             elif place.kind == "query":
                 self._query[place.name.decode()] = place
             else:
@@ -57,23 +57,15 @@ class Places:
         headers, cookies = self._headers, self._cookies
         for name, value in arriving.raw_headers:
             if name in headers:
-                found += self._in_header(headers[name], value)
+                for prefix, length, place in headers[name]:
+                    # A scheme is the same in any case to many an application (RFC 9110, 11.1).
+                    if value[:length].lower() == prefix:
+                        found.append((value[length:].strip() if prefix else _bare(value), place))
             if cookies and name == b"cookie":
                 found += self._in_cookies(value)
         if self._query and b"?" in arriving.raw_target:
             found += self._in_query(arriving.raw_target)
         return found
-
-    @staticmethod
-    def _in_header(places: list[Place], value: bytes) -> Iterator[tuple[bytes, Place]]:
-        for place in places:
-            prefix = place.prefix
-            # A scheme is the same in any case to many an application (RFC 9110, 11.1).
-            if not prefix:
-                bare = value[7:] if value[:7].lower() == BEARER.prefix else value
-                yield bare.strip(), place
-            elif value[: len(prefix)].lower() == prefix:
-                yield value[len(prefix) :].strip(), place
 
     def _in_query(self, target: bytes) -> Iterator[tuple[bytes, Place]]:
         query = target.partition(b"?")[2].decode("latin-1")
@@ -92,18 +84,21 @@ class Places:
                 yield value[1:-1] if quoted else value, place
 
 
-def without_fields(target: bytes, names: Iterable[bytes]) -> bytes:
-    """Path and query without some of the query's fields; the others stay as they were written."""
-    gone = {name.decode() for name in names}
+def _bare(value: bytes) -> bytes:
+    """The token in a header that has no prefix by its rule; a scheme isn't part of it in any case."""
+    prefix = BEARER.prefix
+    return (value[len(prefix) :] if value[: len(prefix)].lower() == prefix else value).strip()
+
+
+def without_field(target: bytes, name: bytes) -> bytes:
+    """Path and query without one of the query's fields; the others stay as they were written."""
+    gone = name.decode()
     path, mark, query = target.partition(b"?")
-    kept = [
-        field for field in query.split(b"&") if unquote_plus(field.partition(b"=")[0].decode("latin-1")) not in gone
-    ]
+    kept = [field for field in query.split(b"&") if unquote_plus(field.partition(b"=")[0].decode("latin-1")) != gone]
     return path + mark + b"&".join(kept) if any(kept) else path
 
 
-def without_cookies(header: bytes, names: Iterable[bytes]) -> bytes:
-    """A `cookie` header without some of them."""
-    gone = set(names)
+def without_cookie(header: bytes, name: bytes) -> bytes:
+    """A `cookie` header without one of the cookies."""
     parts = [part.strip() for part in header.split(b";")]
-    return b"; ".join(part for part in parts if part and part.partition(b"=")[0].strip() not in gone)
+    return b"; ".join(part for part in parts if part and part.partition(b"=")[0].strip() != name)

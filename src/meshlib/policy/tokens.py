@@ -169,7 +169,7 @@ class TokenRules:
         rules: in the order of the documents.
 
     Attributes:
-        outputs: headers that only we may set: from no caller are they let through.
+        outputs: headers that only we may set, with hyphens for underscores: from no caller are they let through.
     """
 
     __slots__ = ("_by_issuer", "_cache", "_places", "outputs", "rules")
@@ -182,7 +182,7 @@ class TokenRules:
         self._places = Places(place for rule in rules for place in rule.places)
         self._cache: TokenCache[Verified] = TokenCache()
         headers = {rule.payload_header for rule in rules} | {name for rule in rules for name, _ in rule.claim_headers}
-        self.outputs = frozenset(headers - {b""})
+        self.outputs = frozenset(name.replace(b"_", b"-") for name in headers - {b""})
 
     def find(self, arriving: Arriving) -> list[tuple[bytes, Place]]:
         """The tokens of a request, and where each is."""
