@@ -87,24 +87,24 @@ def admission(inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: A
         # Who calls: the token, then what he may do by it.
         if denial is None and inbound.tokens is not None:
             done = authenticate(inbound.tokens, arriving, permit, clocks.wall)
-            denial = done if done is None or type(done) is Denial else (yield from done)
+            denial = done if done is None or isinstance(done, Denial) else (yield from done)
         if denial is None and inbound.authorization is not None:
             done = authorize(inbound.authorization, arriving, permit)
-            denial = done if done is None or type(done) is Denial else (yield from done)
+            denial = done if done is None or isinstance(done, Denial) else (yield from done)
         if denial is None and inbound.intentions is not None:
             denial = _intended(inbound.intentions, caller, arriving)
         # Only who may come in is counted, so that nobody can use up a limit of others'.
         if denial is None and inbound.limits is not None:
             done = limit(inbound.limits, arriving, permit, clocks.now)
-            denial = done if done is None or type(done) is Denial else (yield from done)
+            denial = done if done is None or isinstance(done, Denial) else (yield from done)
         # The place is taken last, so that nobody holds one while waiting for anything else.
         if denial is None and inbound.load is not None:
             done = place(inbound.load, arriving, permit, clocks)
-            denial = done if done is None or type(done) is Denial else (yield from done)
+            denial = done if done is None or isinstance(done, Denial) else (yield from done)
         # A fault stands where the application's own would.
         if denial is None and inbound.faults is not None:
             done = inject(inbound.faults, arriving, clocks.random)
-            denial = done if done is None or type(done) is Denial else (yield from done)
+            denial = done if done is None or isinstance(done, Denial) else (yield from done)
     except BaseException:
         permit.end(None, clocks.now())
         raise
