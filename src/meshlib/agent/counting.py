@@ -125,6 +125,7 @@ class SharedCounts:
         with self._changed:
             thread, self._thread = self._thread, None
             self._stop.set()
+            self._away = self._complaint = ""  # whoever counts next finds out anew
             self._changed.notify_all()
         self._let_go()
         if thread is not None:
@@ -169,7 +170,7 @@ class SharedCounts:
                 try:
                     answers = store.count([order.spendings for order in orders]) if orders else ()
                 except Away as error:
-                    self._lose(orders, error)
+                    self._lose(orders, error, stop)
                     self._win_back(store, stop)
                 else:
                     self._patience = self._timeout
@@ -177,8 +178,9 @@ class SharedCounts:
         finally:
             store.close()
             with self._changed:
-                if self._stop is stop:  # what wasn't foreseen ended it: the next request begins anew
-                    self._thread = None
+                if self._stop is stop and not stop.is_set():
+                    # What wasn't foreseen ended it: the next request begins anew.
+                    self._thread, self._away = None, ""
 
     def _next(self, stop: threading.Event) -> Sequence[_Order]:
         """The requests to count now, those that came first; whoever has stopped waiting isn't counted."""
@@ -199,9 +201,11 @@ class SharedCounts:
         if orders:
             self._complaint = complaint
 
-    def _lose(self, orders: Sequence[_Order], error: Away) -> None:
-        self._away = f"{self._where} is away, and requests go by the onError of their rate limits: {error}"
-        log.warning("%s", self._away)
+    def _lose(self, orders: Sequence[_Order], error: Away, stop: threading.Event) -> None:
+        with self._changed:
+            if not stop.is_set():
+                self._away = f"{self._where} is away, and requests go by the onError of their rate limits: {error}"
+                log.warning("%s", self._away)
         for order in orders:
             order.done.set()
         self._let_go()

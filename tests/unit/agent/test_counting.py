@@ -32,12 +32,15 @@ class Store:
         self.open.set()
         self.away = False
         self.complaint = ""
+        self.broken = False
         self.reached = 0
         self.closed = 0
 
     def count(self, requests: Sequence[Sequence[Spending]]) -> Sequence[Answer | str]:
         self.pieces.append(len(requests))
         assert self.open.wait(LONG)
+        if self.broken:
+            raise ZeroDivisionError
         if self.away:
             raise Away("nobody answers")
         return [self.complaint or [(True, 4.0)] * len(request) for request in requests]
@@ -204,6 +207,27 @@ def test_closing_ends_the_thread_and_lets_everybody_go_on(counts: Make, store: S
         thread.join(LONG)
     assert store.closed == 1
     assert one.count(ONE) == [(True, 4.0)], "counting once more begins anew"
+
+
+def test_a_store_that_was_away_when_counting_was_closed_is_tried_anew(counts: Make, store: Store) -> None:
+    one = counts()
+    store.away = True
+    assert one.count(ONE) == [None]
+    one.close()
+    assert one.trouble == ""
+    store.away = False
+    assert one.count(ONE) == [(True, 4.0)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_was_not_foreseen_ends_one_piece_and_not_all_counting(counts: Make, store: Store) -> None:
+    one = counts(0.05)
+    one.count(ONE)
+    store.broken = True
+    assert one.count(ONE) == [None]
+    eventually(lambda: store.closed == 1)
+    store.broken = False
+    eventually(lambda: one.count(ONE) == [(True, 4.0)])
 
 
 def test_without_a_store_nothing_begins(caplog: pytest.LogCaptureFixture) -> None:
