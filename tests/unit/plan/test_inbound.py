@@ -74,3 +74,9 @@ def test_ports_go_their_own_way_and_unset_ones_with_the_rest() -> None:
 def test_intentions_are_handed_on() -> None:
     rules = Intentions((Intention("web", "allow"),))
     assert inbound(intentions=rules).intentions is rules
+
+
+def test_a_policy_for_a_gateway_is_for_no_process() -> None:
+    spec = "targetRefs: [{kind: Gateway, name: front}]\naction: DENY\nrules: [{}]"
+    assert compiled(doc("AuthorizationPolicy", spec), service="reviews").inbound.authorization is None
+    assert compiled(doc("AuthorizationPolicy", spec.partition("\n")[2])).inbound.authorization is not None
