@@ -276,7 +276,8 @@ class Mesh(Running):
     def status(self) -> Status:
         """What is in force, how old it is, and what is wrong."""
         now, limits, keys = time.monotonic(), self.counts.trouble, self.keys.trouble
-        return status_of(self.settings, self.plan, self._agent, self.identity, now, limits, keys)
+        status = status_of(self.settings, self.plan, self._agent, self.identity, now, limits, keys)
+        return status._replace(decisions=self.decisions.counts())
 
 
 def _given(registry: Registry) -> Registry:

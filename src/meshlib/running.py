@@ -27,6 +27,7 @@ from meshlib.plan.snapshot import Snapshot
 from meshlib.policy.strategy import RetryStrategy
 from meshlib.registries.base import Instance, Registry
 from meshlib.settings import Settings
+from meshlib.state.decisions import Decisions
 from meshlib.state.store import StateStore
 from meshlib.waiting import Flag
 
@@ -100,6 +101,11 @@ class Running:
         self._session = object()  # another one with each closing: what comes late from the agent before is passed over
         self._served: tuple[str, int] | None = None
         self._parts: dict[type[Any], Any] = {}
+
+    @property
+    def decisions(self) -> Decisions:
+        """What became of requests coming in, counted."""
+        return self._store.inbound.decisions
 
     def part(self, kind: type[PartT]) -> PartT:
         """The mesh's only `kind`, made as `kind(mesh)` when it is first asked for, and closed with the mesh."""

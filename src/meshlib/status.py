@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from meshlib.plan.plan import Plan
     from meshlib.resources import FieldNote
     from meshlib.settings import Settings
+    from meshlib.state.decisions import DecisionCount
 
 __all__ = ["Status", "status_of"]
 
@@ -38,6 +39,7 @@ class Status(NamedTuple):
         limits_error: why GLOBAL rate limits aren't counted, "" when they are or there are none.
         notes: document fields that are approximated or ignored.
         warnings: what the registry passed over, or isn't allowed to read.
+        decisions: how often requests came in or were denied, and by what.
     """
 
     registry: str
@@ -58,6 +60,7 @@ class Status(NamedTuple):
     limits_error: str = ""
     notes: tuple[FieldNote, ...] = ()
     warnings: tuple[str, ...] = ()
+    decisions: tuple[DecisionCount, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -86,6 +89,9 @@ class Status(NamedTuple):
             yield "warning", warning
         for note in self.notes:
             yield "note", str(note)
+        for one in self.decisions:
+            named = " ".join(filter(None, (one.code, one.by)))
+            yield one.kind, f"{one.count}{f' by {named}' if named else ''}"
 
 
 def status_of(

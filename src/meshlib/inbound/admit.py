@@ -111,6 +111,8 @@ def admission(inbound: Inbound, peer: Peer, caller: SpiffeId | None, arriving: A
     if denial is None:
         return permit
     permit.end(denial.status, clocks.now())
+    if permit.notes:
+        denial = denial._replace(notes=permit.notes)
     return _readable(denial, permit) if permit.reply and denial.code else denial
 
 

@@ -73,6 +73,7 @@ class Denial(NamedTuple):
         reason: for the log, in words.
         code: one of the reasons above, "" for an answer that is no refusal (to a CORS preflight).
         by: what refused, for counters: a policy's `namespace/name`, a limit's name; "" where the code says it all.
+        notes: of the permit that it didn't become.
     """
 
     status: int
@@ -81,6 +82,7 @@ class Denial(NamedTuple):
     reason: str
     code: str = ""
     by: str = ""
+    notes: Sequence[Note] = ()
 
 
 NoteKind = Literal["dry-run", "audit", "uncounted"]

@@ -136,16 +136,18 @@ class Gate:
         yield
 
     def tell(self, answer: Denial | Permit, visitor: Visitor, arriving: Arriving) -> None:
-        """Have the log say what became of a request, as far as it is worth a line."""
-        if type(answer) is Permit:
-            if visitor.believed and not answer.notes:
-                return
-            notes = answer.notes
-        else:
-            assert type(answer) is Denial
+        """Count what became of a request, and have the log say it, as far as it is worth a line."""
+        decisions = self._mesh.decisions
+        if type(answer) is Denial:
             if not answer.code:
                 return
-            notes = []
+            decisions.count("denied", answer.code, answer.by)
+        else:
+            decisions.allow()
+            if visitor.believed and not answer.notes:
+                return
+        for said in answer.notes:
+            decisions.count(said.kind, by=said.by)
         address = visitor.address
         who = f"{visitor.caller or 'a caller without an identity'} ({address or 'no IP address'})"
         what = f"{arriving.method[:20]} {arriving.seen[:200]}"
@@ -156,7 +158,7 @@ class Gate:
             self._denials.warning(now, about, "denied %r to %s: %s%s", what, who, answer.reason, note)
         elif note:
             self._denials.warning(now, (NOT_BELIEVED, address), "a request of %s came in%s", who, note)
-        for said in notes:
+        for said in answer.notes:
             self._denials.warning(now, (said, visitor.caller), "%r of %s: %s", what, who, said)
 
     def _tell(self, why: str) -> None:
