@@ -91,7 +91,7 @@ class Status(NamedTuple):
             yield "note", str(note)
         for one in self.decisions:
             named = " ".join(filter(None, (one.code, one.by)))
-            yield one.kind, f"{one.count}{f' by {named}' if named else ''}"
+            yield one.kind, f"{one.times}{f' by {named}' if named else ''}"
 
 
 def status_of(

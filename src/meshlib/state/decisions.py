@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from threading import Lock
 from typing import NamedTuple
 
 __all__ = ["MOST_NAMES", "DecisionCount", "Decisions"]
@@ -20,13 +20,13 @@ class DecisionCount(NamedTuple):
         kind: `allowed`, `denied`, `dry-run`, `audit` or `uncounted`.
         code: the reason for a denial, "" of others.
         by: the policy, limit or authorizer it comes of, "" where none is named.
-        count: since the process began.
+        times: how often, since the process began.
     """
 
     kind: str
     code: str
     by: str
-    count: int
+    times: int
 
 
 class Decisions:
@@ -35,7 +35,7 @@ class Decisions:
     __slots__ = ("_allowed", "_counts", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._allowed = 0
         self._counts: dict[tuple[str, str, str], int] = {}
 

@@ -49,4 +49,4 @@ def test_threads_lose_no_count() -> None:
     with ThreadPoolExecutor(4) as threads:
         for _ in range(4):
             threads.submit(work)
-    assert [one.count for one in decisions.counts()] == [8000, 8000]
+    assert [one.times for one in decisions.counts()] == [8000, 8000]
