@@ -21,10 +21,12 @@ from meshlib.call.call import REPLAY_LIMIT
 from meshlib.cli import main
 from meshlib.cli.command import VERBS
 from meshlib.errors import SettingsError
+from meshlib.identity import keys
 from meshlib.identity.consul import ASK_AGAIN
 from meshlib.identity.files import LOOK_INTERVAL
 from meshlib.identity.handshakes import HANDSHAKE_WAIT
 from meshlib.identity.incoming import FIRST_WAIT
+from meshlib.identity.keys import LEAST_INTERVAL, REFRESH
 from meshlib.identity.lifetime import OVERDUE
 from meshlib.identity.outgoing import KEPT, SPREAD
 from meshlib.identity.sparing import EVERY
@@ -32,16 +34,20 @@ from meshlib.inbound.draining import DRAIN_DELAY
 from meshlib.plan.cluster import HedgePolicy, Limits
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import DEFAULT_DEADLINE
+from meshlib.policy import tokencache
 from meshlib.policy.balance import PANIC_THRESHOLD
+from meshlib.policy.keyring import MAX_KEY_SET, MAX_KEYS, RSA_BITS
 from meshlib.policy.ratelimit import LONGEST_VALUE
 from meshlib.policy.retry import BACKOFF_BASE, BACKOFF_CAP, DEFAULT_RETRY, RETRY_AFTER_CAP
+from meshlib.policy.tokens import MAX_HEADER, ROTATION_WAIT, SKEW
+from meshlib.policy.webtoken import MAX_DEPTH, MAX_TOKEN
 from meshlib.registries.base import DEFAULT_TTL, POLL_INTERVAL
 from meshlib.registries.consul import address, client, query
 from meshlib.registries.consul.address import consul_settings
 from meshlib.registries.consul.demand import MAX_SERVICES
 from meshlib.registries.consul.documents import MAX_OPERATIONS, MAX_VALUE_BYTES
 from meshlib.registries.consul.registry import FORGET_AFTER
-from meshlib.resources import Source, load
+from meshlib.resources import JWTRule, Source, load
 from meshlib.resources.documents import Metadata
 from meshlib.resources.fields import APPROXIMATED
 from meshlib.resources.routes import RETRY_WORDS
@@ -67,6 +73,7 @@ MESSAGES = (
     ("consul.md", "When something is wrong"),
     ("identity.md", "When something is wrong"),
     ("mtls.md", "When a call fails"),
+    ("jwt.md", "What is refused"),
     ("troubleshooting.md", "By the identity's error"),
 )
 OF_OTHERS = (
@@ -356,6 +363,16 @@ DEFAULTS = [
     ("a signal reaches", f"{DRAIN_DELAY:g} s"),
     ("first byte, and again", f"{HANDSHAKE_WAIT:g} s"),
     ("the first certificate", f"{FIRST_WAIT:g} s"),
+    ("clocks may differ", f"{SKEW:g} s"),
+    ("keys are looked at again", f"after {REFRESH:g} s"),
+    ("a token with an unknown key", f"waits {ROTATION_WAIT:g} s at most"),
+    ("a token with an unknown key", f"again for {LEAST_INTERVAL:g} s"),
+    ("a failed fetch of keys", f"after {keys.FIRST_RETRY:g} s, doubled each time up to {keys.LONGEST_RETRY:g} s"),
+    ("a fetch of keys", f"{JWTRule(issuer='').timeout:g} s"),
+    ("largest key set", f"{MAX_KEY_SET // 1024} KiB, {MAX_KEYS} keys; RSA of {RSA_BITS[0]} to {RSA_BITS[-1]} bits"),
+    ("largest token", f"{MAX_TOKEN // 1024} KiB, JSON {MAX_DEPTH} deep"),
+    ("verified tokens", f"{tokencache.MOST}, {tokencache.MOST_BYTES // 2**20} MiB"),
+    ("a claim as a header", f"{MAX_HEADER} bytes"),
     ("one refusal or denial", f"every {EVERY:g} s"),
     ("rate limits: keys", f"{MOST_KEYS} in a process"),
     ("rate limits: a value", f"{LONGEST_VALUE} characters"),
