@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
 
-from meshlib.explain_inbound import InboundExplanation, explain_inbound, visit_of
+from meshlib.explain_inbound import InboundExplanation, Visit, explain_inbound, visit_of
+from meshlib.identity.spiffe import parse
+from meshlib.plan.inbound import Inbound
 from meshlib.resources import Intention, Intentions
+from tests.support.authorization import Table, arriving, asked, documents, rows
 from tests.support.inbound import SERVICE, Kind, Request, Side, inbound_from
+from tests.unit.policy.authorization_cases import conditions, operations, orders, paths, sources
 
+TABLES = [*sources.TABLES, *operations.TABLES, *paths.TABLES, *conditions.TABLES, *orders.TABLES]
 WEB = "spiffe://mesh.test/ns/default/sa/web"
 OTHER = "spiffe://mesh.test/ns/shop/sa/other"
 CONSUL = "spiffe://mesh.test/ns/default/dc/dc1/svc/front"
@@ -155,6 +161,28 @@ def test_rubbish_is_no_request(wrong: dict[str, Any]) -> None:
 def test_a_url_names_the_host() -> None:
     arriving = visit_of("GET", "http://reviews:80/x?a=b", host="other").arriving
     assert (arriving.authority, arriving.target, arriving.seen) == ("reviews:80", "/x?a=b", "/x")
+
+
+@cache
+def compiled(text: str) -> Inbound:
+    return inbound_from(text)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.shows)
+def test_every_row_of_the_table_is_explained_as_it_is_judged(table: Table) -> None:
+    inbound = compiled(documents(table))
+    for row in rows(table):
+        request = asked(row.request)
+        visit = Visit(arriving(request), parse(request.peer) if request.peer else None)
+        found = explain_inbound(inbound, "v7", visit)
+        # What can't be asked about is refused: a table for policies alone says whom it would have been asked.
+        asks = f"ask {found.verdict.asks[0]}" if found.verdict.asks else ""
+        unaskable = row.verdict.startswith("ask ") and found.verdict.why.startswith("no check by")
+        says = {0: "allow", 403: "deny", 400: "unsafe"}[found.verdict.status]
+        assert unaskable or (asks or says) == row.verdict, row
+        for policy in found.policies:
+            for rule in policy.rules:
+                assert rule.fits != bool(rule.failed), (row, policy)
 
 
 CALLERS = ["", WEB, OTHER, CONSUL]
