@@ -31,16 +31,18 @@ class RedisServer:
         binary: the program.
         folder: for its log and its socket.
         password: without which it does nothing, "" for none.
+        certificate: a file with its certificate and key, with which it takes TLS on `tls_port`; None: it takes none.
     """
 
-    def __init__(self, binary: Path, folder: Path, *, password: str = "") -> None:
+    def __init__(self, binary: Path, folder: Path, *, password: str = "", certificate: Path | None = None) -> None:
         self.log = folder / "redis.log"
         self.socket = folder / "redis.sock"
         self._binary = binary
         self._folder = folder
         self._password = password
-        self._block = PortBlock(1)
-        self.port = self._block.ports[0]
+        self._certificate = certificate
+        self._block = PortBlock(2)
+        self.port, self.tls_port = self._block.ports
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -52,12 +54,15 @@ class RedisServer:
     def start(self) -> None:
         """Start its process, empty, and wait until it answers."""
         assert self._process is None, "it runs already"
-        secret = ["--requirepass", self._password] if self._password else []
+        more = ["--requirepass", self._password] if self._password else []
+        if (file := self._certificate) is not None:
+            more += ["--tls-port", str(self.tls_port), "--tls-auth-clients", "no"]
+            more += ["--tls-cert-file", str(file), "--tls-key-file", str(file), "--tls-ca-cert-file", str(file)]
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [
                     self._binary, "--bind", LOOPBACK, "--port", str(self.port), "--unixsocket", self.socket,
-                    "--save", "", "--dir", self._folder, *secret,
+                    "--save", "", "--dir", self._folder, *more,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -70,7 +75,7 @@ class RedisServer:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text("utf-8", "replace")[-4000:]
         try:
-            return self.ask("PING") in {b"+PONG", b"-NOAUTH Authentication required."} or bool(self._password)
+            return self.ask("PING") == b"+PONG"
         except OSError:
             return False
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from meshlib import Mesh
-from meshlib.agent.counting import LONGEST_RETRY
+from meshlib.agent.counting import LONGEST_RETRY, Away
 from meshlib.agent.redislimits import RedisLimits, parse_address
 from meshlib.policy.ratelimit import Level, Spending
 from tests.integration.workers.fleet import Worker
@@ -222,6 +223,26 @@ def test_a_socket_and_a_password_do(tmp_path: Path) -> None:
             store = RedisLimits(parse_address(url, "the test"), "test:")
             with contextlib.closing(store):
                 assert enough(store, OTHER) == [True]
+
+
+def test_tls_is_spoken_with_whom_the_named_authority_vouches_for(tmp_path: Path) -> None:
+    ours, another = trustme.CA(), trustme.CA()
+    certificate = tmp_path / "redis.pem"
+    ours.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    ours.cert_pem.write_to_path(tmp_path / "ours.pem")
+    another.cert_pem.write_to_path(tmp_path / "another.pem")
+    with contextlib.closing(RedisServer(part("redis"), tmp_path, certificate=certificate)) as server:
+        server.start()
+
+        def counted(host: str, authority: str) -> list[bool]:
+            url = f"rediss://{host}:{server.tls_port}?ca_file={tmp_path / authority}"
+            with contextlib.closing(RedisLimits(parse_address(url, "the test"), "test:")) as store:
+                return enough(store, OTHER)
+
+        assert counted("127.0.0.1", "ours.pem") == [True]
+        for host, authority in (("127.0.0.1", "another.pem"), ("localhost", "ours.pem")):
+            with pytest.raises(Away, match="certificate verify failed"):
+                counted(host, authority)
 
 
 def test_a_wrong_password_is_said_and_not_shown(
