@@ -25,6 +25,9 @@ Where there are no keys at all it waits as long as they may take."""
 MAX_HEADER = 8192
 """Bytes of a claim as a header; what is longer isn't given to the application."""
 
+FAR = 1e12
+"""Seconds; some thirty thousand years."""
+
 RawHeader = tuple[bytes, bytes]
 
 
@@ -236,6 +239,8 @@ def _time_fault(claims: Claims, wall: float) -> Refused | None:
         value = claims.get(name, wall)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return Refused(f"its {name} is no number")
+        if not -FAR < value < FAR:  # beyond what floats can be compared and added with
+            return Refused(f"its {name} is no time")
         if name == "exp" and wall > value + SKEW:
             return Refused(f"it ended {wall - value:.0f} s ago")
         if name != "exp" and wall + SKEW < value:

@@ -113,6 +113,8 @@ def test_the_log_never_has_the_token() -> None:
         ({"exp": None}, 0, ""),
         ({"exp": str(int(NOW + 600))}, 401, "its exp is no number"),
         ({"exp": True}, 401, "its exp is no number"),
+        ({"exp": 10**400}, 401, "its exp is no time"),
+        ({"nbf": -(10**400)}, 401, "its nbf is no time"),
         ({"nbf": NOW + SKEW}, 0, ""),
         ({"nbf": NOW + SKEW + 1}, 401, "it begins in 61 s by its nbf"),
         ({"nbf": "soon"}, 401, "its nbf is no number"),
