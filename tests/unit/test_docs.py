@@ -30,6 +30,7 @@ from meshlib.identity.keys import LEAST_INTERVAL, REFRESH
 from meshlib.identity.lifetime import OVERDUE
 from meshlib.identity.outgoing import KEPT, SPREAD
 from meshlib.identity.sparing import EVERY
+from meshlib.inbound import denials
 from meshlib.inbound.draining import DRAIN_DELAY
 from meshlib.plan.cluster import HedgePolicy, Limits
 from meshlib.plan.inbound import Inbound
@@ -213,6 +214,12 @@ def test_the_errors_of_calls_are_as_the_page_says() -> None:
     described = {row[0].strip("`"): (row[1], row[2].strip("`")) for row in table}
     for kind in call_errors():
         assert described[kind.__name__] == (kind.reason, kind.client_bases[0])
+
+
+def test_the_reasons_of_denials_are_as_the_page_says() -> None:
+    table = [row for row in rows(REFERENCE / "errors.md", "Errors of the inbound side") if row[0] != "status"]
+    codes = {value for name, value in vars(denials).items() if name.isupper() and isinstance(value, str)}
+    assert {row[1] for row in table} == codes
 
 
 def test_troubleshooting_has_an_answer_to_every_error_of_a_call() -> None:
