@@ -85,16 +85,20 @@ def _denied(name: str, told: HTTPAuthorizer, said: Said, status: int) -> Denial:
     if status not in _STATUSES:
         return deny(403, DENIED, _FORBIDDEN, f"{reason}, which is no answer to a request", by=name)
     wanted = told.headers_to_downstream_on_deny
-    headers = (
+    headers = [
         *_chosen(said, (*wanted, "content-type", "location", "www-authenticate") if wanted else ("*",)),
-        (b"content-length", b"%d" % len(said.body)),
         (b"x-meshlib-reason", DENIED.encode()),
-    )
+    ]
+    if status in _BODILESS:
+        return Denial(status, headers, b"", reason, DENIED, name)
+    headers.append((b"content-length", b"%d" % len(said.body)))
     return Denial(status, headers, said.body, reason, DENIED, name)
 
 
 _STATUSES: Collection[int] = frozenset(one.value for one in HTTPStatus if one.value >= 200)
 """Those of final answers; `http.server` and WSGI servers want a phrase for each."""
+
+_BODILESS = frozenset((204, 304))
 
 
 def _chosen(said: Said, names: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
