@@ -157,11 +157,13 @@ class IssuerKeysKeeper:
             self._loop = None
             for task in tasks.values():
                 task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
-            self._forget(set())
-            if self._client is not None:
-                await self._client.aclose()
-                self._client = None
+            try:
+                await asyncio.gather(*tasks.values(), return_exceptions=True)
+            finally:  # an impatient loop cancels twice
+                self._forget(set())
+                client, self._client = self._client, None
+                if client is not None:
+                    await client.aclose()
 
     def _forget(self, wanted: set[KeySource | None]) -> None:
         """Let go of the rounds of sources that aren't wanted, and of whoever waits for them."""
