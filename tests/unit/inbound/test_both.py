@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.policy.arriving import Arriving
 from meshlib.resources import Intention, Intentions
 from tests.support.inbound import Kind, Side, get
 
@@ -32,3 +33,48 @@ def test_a_document_decides_who_comes_in(peer: str, status: int, kind: Kind) -> 
 def test_an_intention_decides_by_whom_the_certificate_names(kind: Kind) -> None:
     side = Side(kind, intentions=Intentions((Intention("web", "allow"), Intention("*", "deny"))))
     assert [side.ask(get(peer=peer)).status for peer in (WEB, OTHER, "")] == [200, 403, 403]
+
+
+HOP = "10.1.1.1"
+
+
+@pytest.mark.parametrize(
+    ("came", "address", "remote"),
+    [
+        ("198.51.100.9", HOP, "198.51.100.9"),
+        ("1.1.1.1, 198.51.100.9", HOP, "198.51.100.9"),
+        ("198.51.100.9, 10.2.2.2", HOP, "198.51.100.9"),
+        ("10.3.3.3, 10.2.2.2", HOP, "10.3.3.3"),
+        ("198.51.100.9, unknown", HOP, HOP),
+        ("", HOP, HOP),
+        ("198.51.100.9", "192.0.2.7", "192.0.2.7"),
+        ("::ffff:10.2.2.2, 2001:db8::1", HOP, "2001:db8::1"),
+        (", ".join(["198.51.100.9", *["10.2.2.2"] * 40]), HOP, "10.2.2.2"),
+    ],
+)
+def test_whom_a_request_is_made_for_is_what_trusted_hops_say(came: str, address: str, remote: str, kind: Kind) -> None:
+    heads: list[Arriving] = []
+    side = Side(kind, STRICT, trusted_hops=("10.0.0.0/8",))
+    admission = side.gate.admission
+    side.gate.admission = lambda plan, visitor, head, *more: (  # type: ignore[method-assign]
+        heads.append(head),
+        admission(plan, visitor, head, *more),
+    )[1]
+    side.ask(get("/", ("x-forwarded-for", came), address=address))
+    (head,) = heads
+    assert (head.source_ip, head.remote_ip) == (address, remote)
+
+
+def test_work_whose_caller_gave_up_while_it_waited_is_not_begun(kind: Kind) -> None:
+    """A pause as long as the deadline: admission lets the request in, and nobody wants it any more."""
+    side = Side(kind, SLOW)
+    reply = side.ask(get("/", ("x-envoy-expected-rq-timeout-ms", "5")))
+    assert (reply.status, reply.code, reply.seen) == (504, "DT", None)
+
+
+SLOW = """
+apiVersion: meshlib/v1
+kind: InboundPolicy
+metadata: {name: slow}
+spec: {faults: [{fault: {delay: {fixedDelay: 6ms, percentage: {value: 100}}}}]}
+"""
