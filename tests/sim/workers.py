@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from meshlib.inbound.admit import Clocks
-from meshlib.inbound.denials import Permit
+from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.placing import place, shed
 from meshlib.inbound.pulse import LoopPulse
 from meshlib.plan.loads import load_of
@@ -143,7 +143,11 @@ class Worker:
         if shed(self.rules, arriving, permit, self._clocks) is not None:
             answered(503)
             return
-        self._place(place(self.rules, arriving, permit, self._clocks), answered)
+        placed = place(self.rules, arriving, permit, self._clocks)
+        if placed is None or isinstance(placed, Denial):
+            self._begin(placed, answered)
+        else:
+            self._place(placed, answered)
 
     def _place(self, step: Any, answered: Callable[[int], None]) -> None:
         try:

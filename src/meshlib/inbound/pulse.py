@@ -110,12 +110,14 @@ class LoopPulse:
         assert self._begun is not None
         if self._clock() - self._begun > SLICE:
             self._batch = 1
-            self._turns = LOOK  # much may have come meanwhile
+            self._turns = LOOK
         else:
             self._batch = min(self._batch * 2, MOST_AT_ONCE)
         self._begun = None
 
     def _step(self) -> None:
+        if self.spent(self._clock()):  # much may have come meanwhile
+            self._turns = LOOK
         if self._turns:
             self._turns -= 1
             self._soon(self._step)

@@ -68,10 +68,10 @@ class AdaptiveLimit:
         self._probe_at = 0.0
         self._gap = FIRST_PROBE
 
-    def limit(self, bounds: AdaptiveBounds) -> int:
-        """Requests served at one time now."""
+    def limit(self, bounds: AdaptiveBounds, *, lowered: bool = True) -> int:
+        """Requests served at one time now; `lowered` for those that make way while the base is measured."""
         value = bounds.initial if self._value is None else min(max(self._value, bounds.least), bounds.most)
-        if self._probing and self.base is not None:
+        if lowered and self._probing and self.base is not None:
             return max(bounds.least, int(value * PROBE_SHARE))
         return int(value)
 

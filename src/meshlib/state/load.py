@@ -88,8 +88,14 @@ class Places:
     @property
     def limit(self) -> int:
         """Requests served at one time now."""
+        return self._limit(LEVELS - 1)
+
+    def _limit(self, level: int) -> int:
         bounds = self.bounds
-        return bounds.most if bounds.adaptive is None else min(bounds.most, self.adaptive.limit(bounds.adaptive))
+        if bounds.adaptive is None:
+            return bounds.most
+        # The critical don't pay for measuring: there are few of them.
+        return min(bounds.most, self.adaptive.limit(bounds.adaptive, lowered=level > 0))
 
     def enter_free(self, bounds: PlaceBounds) -> int:
         """Take a place that is free, if nobody waits: how many are inside with it, 0: there is none."""
@@ -116,7 +122,7 @@ class Places:
         loser = None
         with self._lock:
             self.bounds = bounds
-            if not hold and not self.waiting and self.inside < self.limit:
+            if not hold and self.inside < self._limit(level) and not any(self._queues[: level + 1]):
                 self.inside += 1
                 return self.inside
             if seconds <= 0:
@@ -154,16 +160,14 @@ class Places:
         """Give what places there are to those who wait, at most `most`; whether there is more to give."""
         woken = []
         with self._lock:
-            limit = self.limit
-            while most > 0 and self.waiting and self.inside < limit:
-                waiter = self._next(now)
+            while most > 0 and (waiter := self._next(now)) is not None:
                 if waiter.until >= now:
                     self.inside += 1
                     waiter.granted = True
                     most -= 1
                 self._drop(waiter, now)
                 woken.append(waiter)
-            more = self.waiting > 0 and self.inside < limit
+            more = self._next(now) is not None
         for waiter in woken:
             _wake(waiter)
         return more
@@ -181,8 +185,13 @@ class Places:
             seconds if now <= at else seconds * 0.5 ** ((now - at) / FADES) for seconds, at in self._times[: level + 1]
         )
 
-    def _next(self, now: float) -> Waiter:
+    def _next(self, now: float) -> Waiter | None:
+        """Whose turn it is; None: nobody waits, or there is no place for who does."""
+        if not self.waiting:
+            return None
         level = next(level for level in range(LEVELS) if self._queues[level])
+        if self.inside >= self._limit(level):
+            return None
         queue = self._queues[level]
         return next(reversed(queue)) if now - self._queued_since[level] > self.bounds.wait else next(iter(queue))
 
