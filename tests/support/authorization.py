@@ -101,13 +101,12 @@ def arriving(request: Asked) -> Arriving:
         "path": unquote(path, errors="replace"),
         "raw_path": path.encode("utf-8"),
         "query_string": query.encode("utf-8"),
-        "server": None if port == "none" else ("127.0.0.1", int(port)),
+        "server": None if port == "none" else (request.options.get("to", ""), int(port)),
     }
     headers = [(name.encode("latin-1"), value.encode("utf-8")) for name, value in request.headers]
     visitor = Visitor(Peer(caller, caller is not None), ip, caller, request.options.get("remote", ip), False)
     head = asgi_head(scope, headers, visitor)
     head.sni = request.options.get("sni", "")
-    head.destination_ip = request.options.get("to", "")
     head.claims = request.claims
     return head
 

@@ -13,7 +13,9 @@ MAX_LENGTH = 2048
 
 _ID = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?P<path>(?:/[a-zA-Z0-9._-]+)*)")
 
-_WORDS = re.compile(r"/ns/([^/]+)/(?:sa|dc/[^/]+/svc)/([^/]+)")
+_CONSUL = re.compile(r"/ns/([^/]+)/dc/[^/]+/svc/([^/]+)")
+_NAMESPACE = re.compile(r"/ns/([^/]+)(?=/)")
+_ACCOUNT = re.compile(r"/sa/([^/]+)")
 
 
 class SpiffeId(NamedTuple):
@@ -56,8 +58,13 @@ def parse(text: str) -> SpiffeId:
 def words(caller: SpiffeId) -> tuple[str, str, str]:
     """An identity as rules name it: without its scheme, its namespace and its service account, "" for none.
 
-    A service of Consul's, `/ns/default/dc/dc1/svc/web`, counts as the service account that Istio would give it.
+    Both may have more around them, as in Istio: `/region/eu/ns/default/team/a/sa/web`. A service of Consul's,
+    `/ns/default/dc/dc1/svc/web`, counts as the service account that Istio would give it.
     """
-    found = _WORDS.fullmatch(caller.path)
-    namespace, account = (found[1], found[2]) if found is not None else ("", "")
-    return caller.trust_domain + caller.path, namespace, account
+    whole, path = caller.trust_domain + caller.path, caller.path
+    if (consul := _CONSUL.fullmatch(path)) is not None:
+        return whole, consul[1], consul[2]
+    if (namespace := _NAMESPACE.search(path)) is None:
+        return whole, "", ""
+    account = _ACCOUNT.search(path, namespace.end())
+    return whole, namespace[1], account[1] if account is not None else ""

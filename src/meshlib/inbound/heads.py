@@ -26,6 +26,11 @@ __all__ = [
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+Own = tuple[str, int | None]
+"""Address and port of ours; see `Arriving`."""
+
+NOWHERE: Own = ("", None)
+
 TARGETS = ("RAW_URI", "REQUEST_URI")
 """Where servers tell path and query as they came over the wire."""
 
@@ -33,7 +38,6 @@ BARE = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 SAFE = "/:@!$&'()*+,;=~"
 """Of a path, what needs no escape (RFC 3986, 3.3)."""
-
 
 
 class Visitor(NamedTuple):
@@ -77,12 +81,12 @@ def asgi_head(scope: Mapping[str, Any], headers: Headers, visitor: Visitor) -> A
         seen,
         bool(raw),
         visitor,
-        server[1] if server else None,
+        (server[0], server[1]) if server else NOWHERE,
     )
 
 
-def wsgi_head(environ: Mapping[str, Any], headers: Headers, visitor: Visitor, port: int | None) -> Arriving:
-    """The head of a WSGI request; `headers` as `wsgi_headers` gives them."""
+def wsgi_head(environ: Mapping[str, Any], headers: Headers, visitor: Visitor, own: Own) -> Arriving:
+    """The head of a WSGI request; `headers` as `wsgi_headers` gives them, `own` as `wsgi_own` does."""
     seen = utf8(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
     raw: str = environ.get(TARGETS[0]) or environ.get(TARGETS[1]) or ""
     if raw:
@@ -91,12 +95,10 @@ def wsgi_head(environ: Mapping[str, Any], headers: Headers, visitor: Visitor, po
         target = _quoted(seen)
         if query := environ.get("QUERY_STRING"):
             target += b"?" + query.encode("latin-1", "replace")
-    return _head(environ["REQUEST_METHOD"], target, headers, seen, bool(raw), visitor, port)
+    return _head(environ["REQUEST_METHOD"], target, headers, seen, bool(raw), visitor, own)
 
 
-def _head(
-    method: str, target: bytes, headers: Headers, seen: str, exact: bool, visitor: Visitor, port: int | None
-) -> Arriving:
+def _head(method: str, target: bytes, headers: Headers, seen: str, exact: bool, visitor: Visitor, own: Own) -> Arriving:
     caller = visitor.caller
     principal, namespace, account = words(caller) if caller is not None else ("", "", "")
     return Arriving(
@@ -110,7 +112,8 @@ def _head(
         service_account=account,
         source_ip=visitor.address or "",
         remote_ip=visitor.remote,
-        port=port,
+        port=own[1],
+        destination_ip=own[0],
     )
 
 

@@ -28,7 +28,7 @@ from meshlib.identity.presented import presented_id
 from meshlib.identity.spiffe import SpiffeId
 from meshlib.inbound.admit import Peer
 
-__all__ = ["asgi_peer", "wsgi_peer", "wsgi_port"]
+__all__ = ["asgi_peer", "wsgi_own", "wsgi_peer"]
 
 log = logging.getLogger("meshlib.inbound")
 
@@ -82,8 +82,8 @@ def wsgi_peer(environ: Mapping[str, Any], trust_domain: str | None) -> tuple[Pee
     return UNKNOWN, address
 
 
-def wsgi_port(environ: Mapping[str, Any]) -> int | None:
-    """The port of ours that a request came to; None on a Unix socket.
+def wsgi_own(environ: Mapping[str, Any]) -> tuple[str, int | None]:
+    """The address ("": not known) and the port (None: a Unix socket) of ours that a request came to.
 
     From the connection where it can be: on a Unix socket gunicorn takes what the caller wrote into `Host`.
     """
@@ -91,9 +91,9 @@ def wsgi_port(environ: Mapping[str, Any]) -> int | None:
     if sock is not None:
         with contextlib.suppress(OSError):
             own = sock.getsockname()
-            return own[1] if isinstance(own, tuple) else None
+            return (own[0], own[1]) if isinstance(own, tuple) else ("", None)
     port = environ.get("SERVER_PORT", "")
-    return int(port) if port.isdecimal() else None
+    return "", int(port) if port.isdecimal() else None
 
 
 def _is_hypercorn(owner: object) -> bool:

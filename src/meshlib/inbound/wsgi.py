@@ -15,11 +15,13 @@ from meshlib.inbound.bounds import body_bound, too_long
 from meshlib.inbound.denials import Denial, Permit, phrase
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.drivers import drive
+from meshlib.inbound.early import EarlyInput, reads_bodies
+from meshlib.inbound.effects import ReadBody
 from meshlib.inbound.endings import EndingBody, StartResponse
 from meshlib.inbound.gate import Gate
 from meshlib.inbound.heads import Visitor, for_wsgi, wsgi_head, wsgi_headers
 from meshlib.inbound.listening import listening
-from meshlib.inbound.peers import wsgi_peer, wsgi_port
+from meshlib.inbound.peers import wsgi_own, wsgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
 
@@ -105,8 +107,11 @@ class WSGIMiddleware:
         headers = wsgi_headers(environ)
         peer, address = wsgi_peer(environ, gate.trust_domain)
         visitor = gate.visitor(peer, address, headers, b"\n".join([name for name, _ in headers]))
-        arriving = wsgi_head(environ, headers, visitor, wsgi_port(environ))
-        answer = drive(gate.admission(plan, visitor, arriving), gate.performers)
+        arriving = wsgi_head(environ, headers, visitor, wsgi_own(environ))
+        performing = gate.performers
+        if plan is not None and reads_bodies(plan.inbound):
+            performing = {**performing, ReadBody: EarlyInput(environ).read}
+        answer = drive(gate.admission(plan, visitor, arriving), performing)
         gate.tell(answer, visitor, arriving)
         if type(answer) is Denial:
             return _answer(start_response, answer.status, answer.headers, answer.body)

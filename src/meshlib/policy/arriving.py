@@ -30,7 +30,7 @@ class Arriving(HeadView):
         remote_ip: whom a trusted hop made the request for, else `source_ip`.
         port: of ours that it came to; None on a Unix socket.
         destination_ip: of ours that it came to, "" where that isn't known.
-        sni: the server name of the TLS handshake, "" for none.
+        sni: the server name of the TLS handshake, "" where there is none or it isn't known.
 
     Attributes:
         claims: of the verified token, None before there is one.
@@ -71,7 +71,12 @@ class Arriving(HeadView):
         destination_ip: str = "",
         sni: str = "",
     ) -> None:
-        super().__init__(method, raw_target, "", raw_headers)
+        # What `super` would set: this is done for every request.
+        self.method = method
+        self.raw_target = raw_target
+        self.host = ""
+        self.raw_headers = raw_headers
+        self._query = None
         self.seen = seen
         self.exact = exact
         self.principal = principal

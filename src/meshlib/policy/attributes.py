@@ -77,9 +77,9 @@ def _namespace(values: Sequence[str], _: bool) -> Holds:
     return lambda arriving: test(arriving.namespace)
 
 
-def _server_name(values: Sequence[str], _: bool) -> Holds:
+def _server_name(values: Sequence[str], forbidding: bool) -> Holds:
     test = any_text([value.lower() for value in values])
-    return lambda arriving: test(arriving.sni.lower())
+    return lambda arriving: test(arriving.sni.lower()) if arriving.sni else forbidding
 
 
 def _paths(values: Sequence[str], forbidding: bool) -> Holds | None:

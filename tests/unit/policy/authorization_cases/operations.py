@@ -211,6 +211,12 @@ TABLES = [
         {"GET /": "allow", "POST /open": "allow", "GET /open": "allow", "POST /": "deny"},
     ),
     Table(
+        "a server name that isn't known is denied",
+        OURS,
+        "action: DENY\nrules: [{when: [{key: connection.sni, values: [a.test]}]}]\n",
+        {"GET / sni=a.test": "deny", "GET / sni=A.test": "deny", "GET / sni=b.test": "allow", "GET /": "deny"},
+    ),
+    Table(
         "where a request came to, as conditions",
         "istio/istio tests/integration/security/testdata/authz/conditions.yaml.tmpl",
         """
@@ -225,10 +231,10 @@ TABLES = [
         {
             "GET /ip to=10.0.0.1": "allow",
             "GET /ip to=192.0.2.1": "deny",
-            "GET /ip": "deny",
+            "GET /ip to=": "deny",
             "GET /not-ip to=10.0.0.1": "deny",
             "GET /not-ip to=192.0.2.1": "allow",
-            "GET /not-ip": "deny",
+            "GET /not-ip to=": "deny",
             "GET /port port=8080": "allow",
             "GET /port port=8081": "deny",
             "GET /port port=none": "deny",
@@ -241,7 +247,7 @@ TABLES = [
             "GET /sni": "deny",
             "GET /not-sni sni=reviews.default.svc": "deny",
             "GET /not-sni sni=other": "allow",
-            "GET /not-sni": "allow",
+            "GET /not-sni": "deny",
         },
     ),
 ]

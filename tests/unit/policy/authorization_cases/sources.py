@@ -181,6 +181,23 @@ TABLES = [
         },
     ),
     Table(
+        "namespace and service account with more around them",
+        GENERATOR,
+        """
+        action: DENY
+        rules: [{from: [{source: {namespaces: [dev]}}, {source: {serviceAccounts: [prod/web]}}]}]
+        """,
+        {
+            "GET / from=region/eu/ns/dev/sa/x": "deny",
+            "GET / from=ns/dev/team/a/sa/x/more": "deny",
+            "GET / from=ns/prod/team/a/sa/web/more": "deny",
+            "GET / from=ns/prod/team/a/sa/webs": "allow",
+            "GET / from=ns/prod/dc/sa/svc/web": "deny",
+            "GET / from=sa/web/ns/prod/x": "allow",
+            "GET / from=ns/dev": "allow",
+        },
+    ),
+    Table(
         "stars within a namespace",
         GENERATOR,
         'rules: [{from: [{source: {namespaces: ["a*b*c", "*mid*"]}}]}]\n',
