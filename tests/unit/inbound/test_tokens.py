@@ -224,6 +224,7 @@ ATTACKS: dict[str, bytes] = {
     "a claim twice, deeper": signed({}, b'{"iss":"%b","a":{"b":1,"b":2}}' % ISSUER.encode()),
     "header twice": compact(b'{"alg":"RS256","alg":"none"}', claims()),
     "not a number": signed({}, b'{"iss":"%b","exp":NaN}' % ISSUER.encode()),
+    "not a number, elsewhere": signed({}, b'{"iss":"%b","level":NaN}' % ISSUER.encode()),
     "never ending": signed({}, b'{"iss":"%b","exp":Infinity}' % ISSUER.encode()),
     "beyond all bounds": signed({}, b'{"iss":"%b","exp":1e999}' % ISSUER.encode()),
     "a number with five thousand digits": signed({}, b'{"iss":"%b","exp":%b}' % (ISSUER.encode(), b"9" * 5000)),
