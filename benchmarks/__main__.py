@@ -6,9 +6,16 @@ import argparse
 import platform
 import sys
 
-from benchmarks import call, imports, mtls, policy
+from benchmarks import call, imports, inbound, mtls, overload, policy
 
-BENCHMARKS = {"policy": policy.run, "import": imports.run, "call": call.run, "mtls": mtls.run}
+BENCHMARKS = {
+    "policy": policy.run,
+    "import": imports.run,
+    "call": call.run,
+    "mtls": mtls.run,
+    "inbound": inbound.run,
+    "overload": overload.run,
+}
 
 
 def main() -> int:
