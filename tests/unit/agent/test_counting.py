@@ -160,8 +160,10 @@ def test_everybody_who_waits_goes_on_when_the_store_is_lost(counts: Make, store:
     one = counts()
     store.open.clear()
     with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(one.count, ONE) for _ in range(8)]
-        eventually(lambda: store.pieces and len(one._queue) == 7)
+        waiting = [pool.submit(one.count, ONE)]
+        eventually(lambda: store.pieces)
+        waiting += [pool.submit(one.count, ONE) for _ in range(7)]
+        eventually(lambda: len(one._queue) == 7)
         store.away = True
         store.open.set()
         assert [each.result(LONG / 2) for each in waiting] == [[None]] * 8
@@ -196,9 +198,10 @@ def test_closing_ends_the_thread_and_lets_everybody_go_on(counts: Make, store: S
     answers: queue.Queue[Answer] = queue.Queue()
     store.open.clear()
     waiting = [threading.Thread(target=lambda: answers.put(one.count(ONE))) for _ in range(2)]
-    for thread in waiting:
-        thread.start()
-    eventually(lambda: store.pieces and len(one._queue) == 1)
+    waiting[0].start()
+    eventually(lambda: store.pieces)
+    waiting[1].start()
+    eventually(lambda: len(one._queue) == 1)
     closing = threading.Thread(target=one.close)
     closing.start()
     assert answers.get(timeout=LONG / 2) == [None], "who waits in the queue doesn't wait for the store"
