@@ -15,7 +15,9 @@ from meshlib.inbound.bodies import CountedReceive
 from meshlib.inbound.bounds import body_bound, too_long
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.draining import Draining
-from meshlib.inbound.drivers import adrive
+from meshlib.inbound.drivers import AsyncPerformers, adrive
+from meshlib.inbound.early import EarlyReceive, reads_bodies
+from meshlib.inbound.effects import ReadBody
 from meshlib.inbound.endings import Ending, parting
 from meshlib.inbound.forwarded import looks_forged
 from meshlib.inbound.gate import Gate
@@ -25,6 +27,7 @@ from meshlib.inbound.peers import asgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.inbound.pulse import pulse_here
 from meshlib.mesh import Mesh, default_mesh
+from meshlib.plan.plan import Plan
 
 __all__ = ["ASGIMiddleware"]
 
@@ -105,35 +108,43 @@ class ASGIMiddleware:
         visitor = gate.visitor(peer, address, headers, names)
         arriving = asgi_head(scope, headers, visitor)
         pulse = pulse_here() if plan is not None and plan.inbound.load is not None else None
-        answer = await adrive(gate.admission(plan, visitor, arriving, pulse), gate.async_performers)
+        admission = gate.admission(plan, visitor, arriving, pulse)
+        answer: Denial | Permit
+        try:
+            effect = next(admission)
+        except StopIteration as end:  # most requests need no effect
+            answer = end.value
+        else:
+            performing, receive = _reading(gate.async_performers, plan, scope, receive)
+            answer = await adrive(admission, effect, performing)
         gate.tell(answer, visitor, arriving)
         if type(answer) is Denial:
             await _refuse(scope, receive, send, answer.status, answer.headers, answer.body)
             return
         assert type(answer) is Permit
-        most = None if plan is None else body_bound(plan.inbound.bounds, arriving)
-        seen = _seen(scope, headers, names, visitor, answer, gate.claims)
-        if not answer.watched:
-            await self._serve(seen, receive, send, answer, most)
-            return
-        ending = Ending(answer, gate.clocks.now, send)
+        ending: Ending | None = None
+        out = send
+        if answer.watched:
+            ending = Ending(answer, gate.clocks.now, send)
+            out = ending.send
         try:
-            await self._serve(seen, receive, ending.send, answer, most)
+            if remaining() == 0:
+                await _refuse(scope, receive, out, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
+                return
+            if answer.priority:
+                prefer(answer.priority)
+            seen = _seen(scope, headers, names, visitor, answer, gate.claims)
+            most = None if plan is None else body_bound(plan.inbound.bounds, arriving)
+            if most is None or scope["type"] != "http":
+                await self.app(seen, receive, out)
+            else:
+                await self._counted(seen, receive, out, most)
         finally:
-            ending.end()
+            if ending is not None:
+                ending.end()
 
-    async def _serve(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, permit: Permit, most: int | None
-    ) -> None:
-        """Serve a request that was let in; `most`: bytes of its body, None: they needn't be counted."""
-        if remaining() == 0:
-            await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
-            return
-        if permit.priority:
-            prefer(permit.priority)
-        if most is None or scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+    async def _counted(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, most: int) -> None:
+        """Serve a request whose body has `most` bytes, or is too long."""
 
         async def refuse() -> None:
             denial = too_long(most)
@@ -204,6 +215,16 @@ def _register_late(presence: Presence, scope: MutableMapping[str, Any]) -> None:
         assert address is not None
         presence.register(address)
     Draining(presence).install()
+
+
+def _reading(
+    performing: AsyncPerformers, plan: Plan | None, scope: MutableMapping[str, Any], receive: Receive
+) -> tuple[AsyncPerformers, Receive]:
+    """What may read a request's body before the application does, and what the application receives by then."""
+    if plan is None or scope["type"] != "http" or not reads_bodies(plan.inbound):
+        return performing, receive
+    early = EarlyReceive(receive)
+    return {**performing, ReadBody: early.read}, early.receive
 
 
 def _seen(

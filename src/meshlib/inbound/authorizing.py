@@ -6,9 +6,10 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from meshlib.inbound.denials import DENIED, UNSAFE, Denial, Note, Permit, deny
-from meshlib.inbound.effects import Ask, Effect, Said, Step, Stepped
+from meshlib.inbound.denials import DENIED, TOO_LARGE, UNSAFE, Denial, Note, Permit, deny
+from meshlib.inbound.effects import Ask, EarlyBody, Effect, ReadBody, Said, Step, Stepped
 from meshlib.policy.arriving import Arriving
+from meshlib.policy.asking import unaskable
 from meshlib.policy.authorize import Authorization
 from meshlib.policy.patterns import Test, any_text
 from meshlib.resources import ExtensionProvider, HTTPAuthorizer
@@ -57,8 +58,15 @@ def _ruled(authorization: Authorization, arriving: Arriving, permit: Permit) -> 
 
 def _asked(provider: ExtensionProvider, arriving: Arriving, permit: Permit) -> Generator[Effect, Any, Denial | None]:
     """What an external authorizer makes of a request; see Envoy's `ext_authz`, HTTP service."""
-    said: Said = yield Ask(provider, arriving, permit)
     told = provider.envoy_ext_authz_http
+    read: EarlyBody | None = None
+    if (wanted := told.include_request_body_in_check) is not None and unaskable(arriving) is None:
+        read = yield ReadBody(wanted.max_request_bytes)
+        if read.partial and not wanted.allow_partial_message:
+            # Also where the authorizer fails open, as in Envoy.
+            reason = f"its body is longer than the authorizer {provider.name} gets to see ({wanted.max_request_bytes})"
+            return deny(413, TOO_LARGE, "the body is longer than this service takes", reason, by=provider.name)
+    said: Said = yield Ask(provider, arriving, permit, *(read or (None, False)))
     if said.status is None or said.status >= 500:
         why = said.why or f"it answered {said.status}"
         if told.fail_open:

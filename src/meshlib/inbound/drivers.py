@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from meshlib.inbound.denials import Denial, Permit
-from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys, Pause, Queue, Said
+from meshlib.inbound.effects import Admission, Ask, Count, EarlyBody, Effect, FetchKeys, Pause, Queue, ReadBody, Said
 from meshlib.inbound.pulse import wait_in_queue
 from meshlib.waiting import Flag
 
@@ -22,6 +22,9 @@ Performers = dict[type[Any], Callable[[Any], Any]]
 """By the type of an effect what performs it; what it returns is the effect's answer."""
 
 AsyncPerformers = dict[type[Any], Callable[[Any], Awaitable[Any]]]
+
+NO_BODY = EarlyBody(b"", False)
+"""Of a WebSocket's handshake. What has a body brings what reads it."""
 
 
 def drive(admission: Admission, performing: Performers) -> Denial | Permit:
@@ -38,10 +41,12 @@ def drive(admission: Admission, performing: Performers) -> Denial | Permit:
         raise
 
 
-async def adrive(admission: Admission, performing: AsyncPerformers) -> Denial | Permit:
-    """Run an admission to its end. A cancellation closes it, so that what it holds is given back, and goes on out."""
+async def adrive(admission: Admission, effect: Effect, performing: AsyncPerformers) -> Denial | Permit:
+    """Run an admission from its first effect to its end.
+
+    A cancellation closes it, so that what it holds is given back, and goes on out.
+    """
     try:
-        effect = next(admission)
         while True:
             effect = admission.send(await performing[type(effect)](effect))
     except StopIteration as end:
@@ -58,6 +63,7 @@ def performers() -> Performers:
         FetchKeys: lambda effect: None,
         Ask: lambda effect: _nobody_to_ask(),
         Count: _uncounted,
+        ReadBody: lambda effect: NO_BODY,
         Queue: _queue,
         Pause: lambda effect: time.sleep(effect.seconds),
     }
@@ -75,7 +81,10 @@ def async_performers() -> AsyncPerformers:
     async def count(effect: Count) -> list[None]:
         return _uncounted(effect)
 
-    return {FetchKeys: keys, Ask: ask, Count: count, Queue: wait_in_queue, Pause: _apause}
+    async def body(effect: ReadBody) -> EarlyBody:
+        return NO_BODY
+
+    return {FetchKeys: keys, Ask: ask, Count: count, ReadBody: body, Queue: wait_in_queue, Pause: _apause}
 
 
 def _queue(effect: Queue) -> None:

@@ -15,7 +15,21 @@ from meshlib.policy.ratelimit import Spending
 from meshlib.resources import ExtensionProvider
 from meshlib.state.tokens import KeySource
 
-__all__ = ["Admission", "Ask", "Count", "Effect", "FetchKeys", "Pause", "Queue", "Said", "Step", "Stepped", "Waiter"]
+__all__ = [
+    "Admission",
+    "Ask",
+    "Count",
+    "EarlyBody",
+    "Effect",
+    "FetchKeys",
+    "Pause",
+    "Queue",
+    "ReadBody",
+    "Said",
+    "Step",
+    "Stepped",
+    "Waiter",
+]
 
 
 class FetchKeys(NamedTuple):
@@ -57,6 +71,19 @@ class Ask(NamedTuple):
     partial: bool = False
 
 
+class ReadBody(NamedTuple):
+    """Read at most so many bytes of the body before the application does. Answered with `EarlyBody`."""
+
+    most: int
+
+
+class EarlyBody(NamedTuple):
+    """What was read of a body; `partial`: there is more of it, or it didn't come."""
+
+    body: bytes
+    partial: bool
+
+
 class Count(NamedTuple):
     """Count a request on shared limits. Answered with a `Level` for each, None: it couldn't be counted."""
 
@@ -87,7 +114,7 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Effect = FetchKeys | Ask | Count | Queue | Pause
+Effect = FetchKeys | ReadBody | Ask | Count | Queue | Pause
 Step = Generator[Effect, Any, Denial | None]
 """One part of admission: why the request is turned away, None: it isn't."""
 

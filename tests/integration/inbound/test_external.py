@@ -75,7 +75,7 @@ def where(request: Any) -> Where:
 
 @contextlib.contextmanager
 def asking(kind: Kind, where: Where, port: int, **options: Any) -> Iterator[Side]:
-    """A service whose guarded paths an authorizer is asked about, one that is registered or one the mesh doesn't know."""
+    """A service whose guarded paths an authorizer is asked about: a registered one, or one the mesh doesn't know."""
     service = "authz" if where == "in the mesh" else "127.0.0.1"
     # A machine that is busy elsewhere must not make an answer late that isn't.
     settings = {"service": service, "port": 80 if where == "in the mesh" else port, "timeout": "3s", **options}
@@ -260,3 +260,36 @@ def test_a_deadline_that_runs_out_while_asking_lets_nobody_in(kind: Kind, where:
     with asking(kind, where, port, failOpen=True) as side:
         reply = side.ask(get("/guarded/hang", ("x-envoy-expected-rq-timeout-ms", "100")))
     assert (reply.status, reply.seen) == (504, None)
+
+
+BODY = {"includeRequestBodyInCheck": {"maxRequestBytes": 10}}
+PARTIAL = {"includeRequestBodyInCheck": {"maxRequestBytes": 10, "allowPartialMessage": True}}
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("options", "body", "seen", "partial"),
+    [
+        (BODY, b"", "", "false"),
+        (BODY, b"123456789", "123456789", "false"),
+        (BODY, b"1234567890", "1234567890", "false"),
+        (PARTIAL, b"12345678901", "1234567890", "true"),
+        (PARTIAL, b"x" * 100_000, "x" * 10, "true"),
+    ],
+)
+def test_authorizer_and_application_both_see_the_body(
+    options: dict[str, Any], body: bytes, seen: str, partial: str, chunked: bool, kind: Kind, port: int
+) -> None:
+    with asking(kind, "in the mesh", port, **options, **TELLING) as side:
+        reply = side.ask(Request("POST", "/guarded/allow", body=body, chunked=chunked))
+    question = asked(reply)
+    assert (question["body"], question["headers"]["x-envoy-auth-partial-body"]) == (seen, partial)
+    assert reply.seen is not None
+    assert reply.seen.body == body
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_the_authorizer_cannot_see_whole_is_too_long(chunked: bool, kind: Kind, port: int) -> None:
+    with asking(kind, "in the mesh", port, failOpen=True, **BODY) as side:
+        reply = side.ask(Request("POST", "/guarded/allow", body=b"12345678901", chunked=chunked))
+    assert (reply.status, reply.code, reply.seen) == (413, "SIZE", None)
