@@ -32,7 +32,7 @@ metadata: {name: limits}
 spec: {rateLimits: [{name: shared, requests: 2, per: 1h, scope: GLOBAL, onError: %s}]}
 """
 
-SHORT = 2.0
+SHORT = 4.0
 """Seconds in which a hundred requests come through that wait for nothing; each waits 50 ms where it waits."""
 
 
