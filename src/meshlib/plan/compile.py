@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from meshlib.plan.clusters import Clusters
 from meshlib.plan.hosts import hosts_of
-from meshlib.plan.inbound import inbound_of
+from meshlib.plan.inbound import Inbound, inbound_of
 from meshlib.plan.plan import Plan
 from meshlib.plan.route import VirtualHost
 from meshlib.plan.routes import Routes, Rules
@@ -73,6 +73,8 @@ def compile_plan(
             names.update(dict.fromkeys(aliases(host, namespace), virtual))
             if snapshot.asked is not None and host.endswith(_HOME):
                 names.setdefault(f"{host.removesuffix(_HOME)}.service.consul", virtual)
+    inbound = inbound_of(snapshot, namespace, service, labels, store.inbound)
+    reached = clusters.reached.union(_authorizers(inbound, namespace))
     wildcards.sort(key=lambda entry: len(entry[0]), reverse=True)
     plan = Plan(
         snapshot.version,
@@ -83,8 +85,8 @@ def compile_plan(
         allow_any=allow_any,
         passing=passing,
         asked=snapshot.asked,
-        wanted=frozenset(host for host in clusters.reached if _unasked(host, namespace, snapshot.asked)),
-        inbound=inbound_of(snapshot, namespace, service, labels, store.inbound),
+        wanted=frozenset(host for host in reached if _unasked(host, namespace, snapshot.asked)),
+        inbound=inbound,
         secured=clusters.secured(),
     )
     store.retain(
@@ -98,6 +100,14 @@ def compile_plan(
 def _unasked(host: str, namespace: str, asked: frozenset[str] | None) -> bool:
     """Whether `host` is the full name of a service that a registry which tells only of what it's asked wasn't asked."""
     return asked is not None and host not in asked and service_name(host, namespace) == host
+
+
+def _authorizers(inbound: Inbound, namespace: str) -> Iterator[str]:
+    """The hosts that are asked about requests: the first shouldn't wait for the registry."""
+    if inbound.authorization is not None:
+        for one in inbound.authorization.providers.values():
+            # Istio's name of a service may have a namespace in front.
+            yield fqdn(one.envoy_ext_authz_http.service.rpartition("/")[2], namespace)
 
 
 def _virtual_services(resources: Iterable[Resource]) -> dict[str, Rules]:

@@ -111,7 +111,10 @@ def _fault(fault: HTTPFaultInjection, at: Path) -> Iterator[Finding]:
 
 
 def _authorizer(authorizer: HTTPAuthorizer, at: Path) -> Iterator[Finding]:
-    yield from check_host(authorizer.service, (*at, "service"), wildcard=False)
+    home, slash, host = authorizer.service.rpartition("/")
+    if slash:  # Istio's `namespace/host`
+        yield from check_host(home, (*at, "service"), wildcard=False)
+    yield from check_host(host, (*at, "service"), wildcard=False)
     prefix = authorizer.path_prefix
     if prefix and not _PATH_PREFIX.fullmatch(prefix):
         yield (*at, "pathPrefix"), f'{show(prefix)} is not a path: "/" and what may follow it expected, without a query'

@@ -51,6 +51,20 @@ def test_another_datacenters_service_has_a_host_of_its_own() -> None:
     assert addresses(only(plan)) == ["10.0.0.1:80"]
 
 
+def test_who_is_asked_about_requests_is_wanted() -> None:
+    who = "{name: %s, envoyExtAuthzHttp: {service: %s, port: 80}}"
+    named = ", ".join(
+        who % (name, service)
+        for name, service in {"a": "ratings", "b": "shop/authz.shop.svc.cluster.local", "c": "127.0.0.1"}.items()
+    )
+    policies = [
+        doc("AuthorizationPolicy", "action: CUSTOM\nprovider: {name: a}\nrules: [{}]\n"),
+        doc("InboundPolicy", f"extensionProviders: [{named}]\n"),
+    ]
+    assert compiled(*policies, asked=[]).wanted == {RATINGS, "authz.shop.svc.cluster.local"}
+    assert compiled(policies[1], asked=[]).wanted == frozenset(), "nobody is asked"
+
+
 def test_of_a_registry_that_tells_of_everything_nothing_is_wanted() -> None:
     plan = compiled(TO_RATINGS)
     assert (plan.asked, plan.wanted) == (None, frozenset())
