@@ -32,10 +32,12 @@ from meshlib.identity.outgoing import KEPT, SPREAD
 from meshlib.identity.sparing import EVERY
 from meshlib.inbound import denials
 from meshlib.inbound.draining import DRAIN_DELAY
+from meshlib.inbound.placing import BACK_AFTER
+from meshlib.inbound.pulse import INTERVAL, SLICE
 from meshlib.plan.cluster import HedgePolicy, Limits
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import DEFAULT_DEADLINE
-from meshlib.policy import tokencache
+from meshlib.policy import overload, tokencache
 from meshlib.policy.balance import PANIC_THRESHOLD
 from meshlib.policy.keyring import MAX_KEY_SET, MAX_KEYS, RSA_BITS
 from meshlib.policy.ratelimit import LONGEST_VALUE
@@ -54,6 +56,7 @@ from meshlib.resources.fields import APPROXIMATED
 from meshlib.resources.routes import RETRY_WORDS
 from meshlib.running import FILES_EVERY, OPEN_WAIT
 from meshlib.settings import Settings, settings_from
+from meshlib.state import adaptive
 from meshlib.state.breaker import BreakerPolicy
 from meshlib.state.buckets import MOST_KEYS
 from meshlib.state.budget import BudgetPolicy
@@ -384,6 +387,20 @@ DEFAULTS = [
     ("rate limits: keys", f"{MOST_KEYS} in a process"),
     ("rate limits: a value", f"{LONGEST_VALUE} characters"),
     ("GLOBAL limits: a request", f"{TIMEOUT * 1000:g} ms; {CONNECT_WAIT:g} s as long as"),
+    ("overload: a signal", f"{overload.RAMPS[2][0]:g} to {overload.RAMPS[2][1]:g} times its threshold, default to"),
+    ("overload: a signal", f"default to {overload.RAMPS[1][1]:g}, critical from {overload.RAMPS[0][0]:g} to"),
+    ("overload: a signal", f"to {overload.RAMPS[0][1]:g} times"),
+    ("overload: `Retry-After`", f"{BACK_AFTER[0]} to {sum(BACK_AFTER)} s"),
+    ("overload: `x-request-start`", f"up to {overload.MOST_QUEUE_TIME:g} s"),
+    ("overload: requests of one turn", f"{SLICE * 1000:g} ms"),
+    ("overload: the loop's lag", f"every {INTERVAL * 1000:g} ms"),
+    ("adaptive concurrency: latency", f"{adaptive.TOLERANCE:g} times the base"),
+    ("adaptive concurrency: latency", f"at least {adaptive.WINDOW:g} s and {adaptive.SAMPLES} requests"),
+    ("adaptive concurrency: the limit", f"by {adaptive.STEP:.0%}".replace("%", " %")),
+    ("adaptive concurrency: the limit", f"falls to {adaptive.LOWEST:.0%}".replace("%", " %")),
+    ("adaptive concurrency: the base", f"by {adaptive.BASE_SAMPLES} requests at {adaptive.PROBE_SHARE * 100:g} %"),
+    ("adaptive concurrency: the base", f"after {adaptive.FIRST_PROBE:g} s, then doubled each time"),
+    ("adaptive concurrency: the base", f"up to {adaptive.LAST_PROBE:g} s"),
     ("GLOBAL limits: a Redis", f"after {FIRST_RETRY:g} s, doubled each time up to {LONGEST_RETRY:g} s"),
 ]  # fmt: skip
 

@@ -25,6 +25,11 @@ def wrapped() -> int:
     return reply.status_code
 
 
+def unimportant(client: httpx.Client) -> None:
+    with meshlib.priority("best-effort"):
+        client.post("http://search/reindex")
+
+
 def other_client(mesh: meshlib.Mesh) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=mesh.async_transport(httpx2))
 
