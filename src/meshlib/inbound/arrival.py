@@ -88,9 +88,12 @@ def prefer(priority: str) -> None:
         INHERITED.set(inherited._replace(priority=priority))
 
 
+_DIGITS = len(str(LONGEST_DEADLINE_MS))
+
+
 def _number(value: bytes, most: int) -> int | None:
     """The number `value` is in decimal digits; None: it isn't one, or more than `most`."""
-    if not value.isdigit() or len(value) > len(str(most)):
+    if not value.isdigit() or len(value) > _DIGITS:
         return None
     number = int(value)
     return number if number <= most else None

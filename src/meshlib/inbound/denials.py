@@ -151,8 +151,10 @@ class Permit:
 
 def with_reply(headers: Iterable[RawHeader], reply: Sequence[RawHeader]) -> list[RawHeader]:
     """The headers of a response with those of `Permit.reply`."""
-    replaced = {name for name, _ in reply} - ADDING_UP
-    return [*(pair for pair in headers if pair[0].lower() not in replaced), *reply]
+    replaced = {name for name, _ in reply if name not in ADDING_UP}
+    kept = [pair for pair in headers if pair[0].lower() not in replaced]
+    kept += reply
+    return kept
 
 
 def phrase(status: int) -> str:

@@ -12,7 +12,14 @@ __all__ = ["Ending", "EndingBody", "StartResponse", "parting"]
 Message = MutableMapping[str, Any]
 
 STARTS = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
-LASTS = frozenset(("http.response.body", "http.response.zerocopysend", "websocket.http.response.body"))
+LASTS = frozenset(
+    (
+        "http.response.body",
+        "http.response.pathsend",
+        "http.response.zerocopysend",
+        "websocket.http.response.body",
+    )
+)
 """These end a response unless they say that more comes."""
 
 SWITCHING = 101
@@ -59,16 +66,12 @@ class Ending:
             self._trailers = message.get("trailers", False)
             if self._permit.reply:
                 message = {**message, "headers": with_reply(message.get("headers", ()), self._permit.reply)}
-        elif self._is_last(kind, message):
+        elif kind == "http.response.trailers":
+            if not message.get("more_trailers", False):
+                return self._send_last(message)
+        elif kind in LASTS and not message.get("more_body", False) and not self._trailers:
             return self._send_last(message)
         return self._send(message)
-
-    def _is_last(self, kind: str, message: Message) -> bool:
-        if kind == "http.response.trailers":
-            return not message.get("more_trailers", False)
-        if self._trailers:
-            return False
-        return kind == "http.response.pathsend" or (kind in LASTS and not message.get("more_body", False))
 
     async def _send_last(self, message: Message) -> None:
         # What the application does afterwards, for itself, is no part of the request.
