@@ -31,6 +31,7 @@ from meshlib.identity.lifetime import OVERDUE
 from meshlib.identity.outgoing import KEPT, SPREAD
 from meshlib.identity.sparing import EVERY
 from meshlib.inbound import denials
+from meshlib.inbound.checks import MOST_BODY, MOST_HEADERS
 from meshlib.inbound.draining import DRAIN_DELAY
 from meshlib.inbound.placing import BACK_AFTER
 from meshlib.inbound.pulse import INTERVAL, SLICE
@@ -38,6 +39,7 @@ from meshlib.plan.cluster import HedgePolicy, Limits
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import DEFAULT_DEADLINE
 from meshlib.policy import overload, tokencache
+from meshlib.policy.asking import MOST_CHECKS
 from meshlib.policy.balance import PANIC_THRESHOLD
 from meshlib.policy.keyring import MAX_KEY_SET, MAX_KEYS, RSA_BITS
 from meshlib.policy.ratelimit import LONGEST_VALUE
@@ -61,6 +63,7 @@ from meshlib.state.breaker import BreakerPolicy
 from meshlib.state.buckets import MOST_KEYS
 from meshlib.state.budget import BudgetPolicy
 from meshlib.state.cluster import FRESH, SAMPLES
+from meshlib.state.decisions import MOST_NAMES
 from meshlib.state.endpoint import EWMA_DECAY, EWMA_SEED, FAILURE_PENALTY, PENALTY_CAP
 from meshlib.state.outlier import DEFAULT_OUTLIER, OutlierPolicy
 from meshlib.state.store import LINGER
@@ -384,6 +387,9 @@ DEFAULTS = [
     ("verified tokens", f"{tokencache.MOST}, {tokencache.MOST_BYTES // 2**20} MiB"),
     ("a claim as a header", f"{MAX_HEADER} bytes"),
     ("one refusal or denial", f"every {EVERY:g} s"),
+    ("checks by an authorizer: of checks", f"{MOST_CHECKS} deep"),
+    ("checks by an authorizer: an answer", f"{MOST_HEADERS} headers, {MOST_BODY // 1024} KiB"),
+    ("counted decisions", f"{MOST_NAMES}"),
     ("rate limits: keys", f"{MOST_KEYS} in a process"),
     ("rate limits: a value", f"{LONGEST_VALUE} characters"),
     ("GLOBAL limits: a request", f"{TIMEOUT * 1000:g} ms; {CONNECT_WAIT:g} s as long as"),
