@@ -56,6 +56,26 @@ def test_what_has_run_out_leaves_nothing() -> None:
         INHERITED.reset(token)
 
 
+def test_a_priority_holds_inside_and_the_innermost_counts() -> None:
+    with meshlib.priority("best-effort"):
+        with meshlib.priority("critical"):
+            assert INHERITED.get().priority == "critical"
+        assert INHERITED.get().priority == "best-effort"
+    assert INHERITED.get() == Inherited()
+
+
+def test_a_priority_and_a_deadline_do_not_touch_each_other() -> None:
+    with meshlib.deadline(1000), meshlib.priority("critical"):
+        assert meshlib.remaining() is not None
+        with meshlib.deadline(1):
+            assert INHERITED.get().priority == "critical"
+
+
+def test_there_is_no_other_priority() -> None:
+    with pytest.raises(ValueError, match="'urgent'; one of critical, default, best-effort"):
+        meshlib.priority("urgent").__enter__()  # type: ignore[arg-type]
+
+
 def test_tasks_inherit_it_and_keep_it_apart() -> None:
     async def child(seconds: float) -> float | None:
         with meshlib.deadline(seconds):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, PASSED_ON, Inherited
+from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, PASSED_ON, PRIORITY_HEADER, Inherited
 from meshlib.inbound.arrival import LONGEST_DEADLINE_MS, LONGEST_TRACE_VALUE, MOST_TRACE_HEADERS, inherit
 
 NOW = 100.0
@@ -31,6 +31,16 @@ def test_a_request_with_no_time_left_is_expired() -> None:
 @pytest.mark.parametrize("value", [b"", b"-1", b"+5", b"1.5", b"1_0", b" 5", b"5s", b"nan", b"86400001", b"9" * 5000])
 def test_a_deadline_that_makes_no_sense_is_passed_over(value: bytes) -> None:
     assert inherit([(DEADLINE_HEADER, value)], NOW) == Inherited()
+
+
+@pytest.mark.parametrize("name", ["critical", "default", "best-effort"])
+def test_the_priority_is_taken_over(name: str) -> None:
+    assert inherit([(PRIORITY_HEADER, name.encode())], NOW) == Inherited(priority=name)
+
+
+@pytest.mark.parametrize("value", [b"", b"Critical", b" critical", b"urgent", b"critical,default", b"\xff" * 5000])
+def test_a_priority_that_makes_no_sense_is_passed_over(value: bytes) -> None:
+    assert inherit([(PRIORITY_HEADER, value)], NOW) == Inherited()
 
 
 def test_the_attempt_count_is_taken_over() -> None:

@@ -31,3 +31,8 @@ def test_what_cant_be_read_is_never(value: bytes) -> None:
     asked = retry_after([(b"Retry-After", value)])
     assert asked is not None
     assert asked < 0
+
+
+@pytest.mark.parametrize("name", [b"x-envoy-overloaded", b"X-Envoy-Overloaded"])
+def test_who_is_overloaded_is_not_asked_again_whatever_else_he_says(name: bytes) -> None:
+    assert retry_after([(b"retry-after", b"1"), (name, b"true")]) == -1.0
