@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from meshlib.identity.leaf import OF_A_CA, is_ca
+
 __all__ = ["OutgoingContext", "OutgoingSocket", "explain", "mismatch"]
 
 RECORD_BYTES = 16_384
@@ -116,7 +118,10 @@ class OutgoingContext(ssl.SSLContext):
 
 def _check(link: ssl.SSLObject | ssl.SSLSocket) -> None:
     names = link.context.names if isinstance(link.context, OutgoingContext) else ()
-    if names and (problem := mismatch(link.getpeercert() or {}, names)):
+    problem = mismatch(link.getpeercert() or {}, names) if names else ""
+    if not problem and any(name.startswith("spiffe://") for name in names) and is_ca(link.getpeercert(True) or b""):
+        problem = OF_A_CA
+    if problem:
         error = ssl.SSLCertVerificationError(1, problem)
         error.verify_code = HOSTNAME_MISMATCH
         error.verify_message = problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import ssl
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from meshlib.errors import IdentityError
+from meshlib.identity.loading import load_into
 from meshlib.identity.outgoing import Link, PeerContexts, Secured, fit
 from meshlib.identity.verifying import OutgoingContext, explain, mismatch
 from meshlib.plan.peers import PeerTls
-from tests.support.authority import Authority
+from tests.support.authority import Authority, Issued
 from tests.unit.identity.hands import CALLER, HandIdentity, material
 
 ROOT, OTHER = Authority("root"), Authority("other")
@@ -247,6 +249,26 @@ def test_names_that_share_a_context_share_the_next_one_too(tmp_path: Path) -> No
     contexts.refresh()
     assert context(contexts.get(one)) is context(contexts.get(other))
     assert context(contexts.get(one)) is not before
+
+
+def test_a_peer_that_shows_a_ca_is_refused_within_the_handshake_whoever_it_names() -> None:
+    contexts = PeerContexts(ours())
+    assert handshaken(contexts, ROOT.issue(REVIEWS)) is None
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"is a CA's \(CA:TRUE\)") as caught:
+        handshaken(contexts, ROOT.issue(REVIEWS, ca=True))
+    assert explain(caught.value).startswith("its certificate is a CA's")
+
+
+def handshaken(contexts: PeerContexts, issued: Issued) -> None:
+    """Do a handshake in memory with a server that shows `issued`."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_into(server, issued.certificates, issued.key)
+    to_us, to_them = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [context(contexts.get(PEER)).wrap_bio(to_us, to_them), server.wrap_bio(to_them, to_us, server_side=True)]
+    for _ in range(4):
+        for side in sides:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
 
 
 # Names
