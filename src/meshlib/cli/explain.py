@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import socket
 import time
 from typing import Any
 
@@ -79,6 +80,7 @@ def _plan(settings: Settings) -> Plan:
         random.random,
         allow_any=settings.outbound == "allow-any",
         identity=settings.identity != "none",
+        caller=socket.gethostname(),
     )
 
 

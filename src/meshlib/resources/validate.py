@@ -13,6 +13,7 @@ from typing import Any
 from meshlib.resources import networking as istio
 from meshlib.resources.documents import Path, Spec, show
 from meshlib.resources.fields import nearest
+from meshlib.resources.hashing import check_balancer
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.routes import check_routes
 from meshlib.resources.securing import check_peer_authentication, check_tls
@@ -63,6 +64,8 @@ def _destination_rule(spec: istio.DestinationRuleSpec, at: Path) -> Iterator[Fin
 
 
 def _traffic_policy(policy: istio.TrafficPolicy | None, at: Path) -> Iterator[Finding]:
+    if policy is not None and policy.load_balancer is not None:
+        yield from check_balancer(policy.load_balancer, (*at, "loadBalancer"))
     if policy is not None and policy.tls is not None:
         yield from check_tls(policy.tls, (*at, "tls"))
 
