@@ -210,7 +210,7 @@ def test_an_operator_is_told_which_rule_lacks(place: Place) -> None:
     writes, services, machines = OPERATOR
     place.agent.put("/v1/agent/service/register", {"Name": "reviews", "Address": "127.0.0.1", "Port": 9})
     said = place.meshlib("apply", "-f", "-", token=place.token(KEYS, services, machines), text=DOCUMENT, status=1)
-    assert writes.replace("meshlib", "<prefix>") in said
+    assert writes in said
     place.meshlib("apply", "-f", "-", token=place.token(writes), text=DOCUMENT)
     whole = place.meshlib("status", token=place.token(*OPERATOR))
     assert re.search(r"default +reviews +1", whole)

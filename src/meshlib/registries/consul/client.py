@@ -98,10 +98,12 @@ class ConsulClient:
 
     Attributes:
         settings: as given.
+        service: this process's, for messages; "" as long as it isn't known.
     """
 
     def __init__(self, settings: ConsulSettings) -> None:
         self.settings = settings
+        self.service = ""
         self._transport: httpx.AsyncBaseTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._token: tuple[object, str] = (None, "")
@@ -228,7 +230,8 @@ class ConsulClient:
         if status != 200 and not (status == 404 and missing_ok):
             said = " ".join(body[:200].decode("utf-8", "replace").split()) or response.reason_phrase
             problem = f"{method} {path} was answered {status}: {said}"
-            refused = Refused(self.url, problem, way_out(status, said, method, path))
+            known = {"prefix": self.settings.prefix, "service": self.service}
+            refused = Refused(self.url, problem, way_out(status, said, method, path, **known))
             refused.status = status
             raise refused
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -246,7 +249,12 @@ class ConsulClient:
             return self.error(
                 f"can't be reached: {reason}", "did the agent stop? or is its limits.http_max_conns_per_client reached?"
             )
-        return self.error(f"can't be reached: {reason}", "is the Consul agent running there?")
+        way_out = "is the Consul agent running there?"
+        if "WRONG_VERSION_NUMBER" in reason:
+            way_out = (
+                "that port doesn't speak TLS: name the agent's HTTPS port (8501 by habit), or leave scheme=https out"
+            )
+        return self.error(f"can't be reached: {reason}", way_out)
 
     def _headers(self) -> dict[str, str]:
         headers = {"accept-encoding": "identity", "user-agent": "meshlib"}
