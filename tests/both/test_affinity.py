@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.both.conftest import Caller, World
+import socket
+
+from meshlib.policy.hashing import hash_of
+from meshlib.resources import Source, load
+from tests.both.conftest import Caller, World, at_once
 from tests.both.servers import Web, answer
 
 USERS = [f"user-{number}" for number in range(12)]
@@ -49,6 +53,32 @@ def test_a_session_sticks_by_a_cookie_that_the_mesh_makes_and_the_client_keeps(w
         assert len(moved) == 1
         assert moved != {first.text}
         assert client.client.cookies["sid"] == value
+
+    world.run(scenario)
+
+
+def test_by_its_source_all_calls_of_a_process_go_to_one_server(world: World) -> None:
+    hashing = "{useSourceIp: true, maglev: {}}"
+    text = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: traffic}}
+spec: {{host: reviews, trafficPolicy: {{loadBalancer: {{consistentHash: {hashing}}}}}}}
+"""
+    loaded = load([Source("test.yaml", text.encode())])
+    [note] = loaded.notes
+    assert (note.path, note.status) == ("spec.trafficPolicy.loadBalancer.consistentHash.useSourceIp", "approximated")
+    at_once(world.registry.apply(loaded.resources))
+    webs = servers(world)
+
+    async def scenario(client: Caller) -> None:
+        assert len({(await client.get("http://reviews/")).text for _ in range(8)}) == 1
+        plan = world.mesh.plan
+        assert plan is not None
+        [cluster] = plan.clusters.values()
+        home = cluster.picker.pick(0.0, (), hash_of(socket.gethostname().encode()))
+        assert home is not None
+        assert [web.port for web in webs if web.seen] == [home.port]
 
     world.run(scenario)
 

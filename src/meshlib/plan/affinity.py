@@ -32,7 +32,7 @@ class HashKey(NamedTuple):
 
     Attributes:
         kind: of what follows.
-        name: of the header, the cookie or the parameter; of `source`, the caller itself.
+        name: of the header in lower case, the cookie or the parameter; of `source`, the caller itself.
         ttl: seconds that a cookie made for who has none lasts, 0 for a session; None: none is made.
         path: of such a cookie, "" for none.
     """
@@ -46,7 +46,7 @@ class HashKey(NamedTuple):
         """What of a request is hashed, None where it has none of it."""
         match self.kind:
             case "header":
-                return head.header(self.name.lower().encode())
+                return head.header(self.name.encode())
             case "cookie":
                 return _cookie(head, self.name) or None
             case "query parameter":
@@ -73,7 +73,7 @@ class HashKey(NamedTuple):
 def hash_key(settings: ConsistentHashLB, caller: str) -> HashKey:
     """The key of settings that have been validated; `caller` is hashed for `useSourceIp`."""
     if settings.http_header_name is not None:
-        return HashKey("header", settings.http_header_name)
+        return HashKey("header", settings.http_header_name.lower())
     if settings.http_cookie is not None:
         cookie = settings.http_cookie
         return HashKey("cookie", cookie.name, cookie.ttl, cookie.path)
