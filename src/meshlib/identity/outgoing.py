@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from random import random
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from meshlib.identity.certificates import split
 from meshlib.identity.keeper import Commit, Identity
 from meshlib.identity.loading import load_into
 from meshlib.identity.material import Material
-from meshlib.identity.verifying import OutgoingContext
+from meshlib.identity.verifying import Expecting, OutgoingContext
 from meshlib.plan.peers import PeerTls
 
 __all__ = ["Link", "PeerContexts", "Secured", "fit"]
@@ -120,6 +120,7 @@ class PeerContexts:
         self._clock = clock
         self._wall = wall
         self._material: Material | None = None
+        self._base: tuple[Material, OutgoingContext] | None = None
         self._made: dict[PeerTls, Secured] = {}
         self._stamps: dict[PeerTls, Stamp] = {}
         self._shared: dict[tuple[PeerTls, Stamp], ssl.SSLContext] = {}
@@ -200,7 +201,7 @@ class PeerContexts:
         with self._lock:
             peers = [peer for peer in self._made if peer.mode == "ISTIO_MUTUAL"]
         # Also where no peer needs it: a material that can't be used is refused now, not at the next plan.
-        _mesh_context(material, ())
+        self._based_on(material)
         built = {peer: self._build(peer, material) for peer in peers}
 
         def commit() -> None:
@@ -242,7 +243,15 @@ class PeerContexts:
             problem = f"the identity {peer.names[0][:200]!r} is not of the trust domain {material.id.trust_domain}"
             return Secured(None, peer.sni, problem)
         expires = self._clock() + (material.not_after - self._wall())
-        return Secured(_mesh_context(material, names), peer.sni, "", frozenset(split(material.roots)), expires)
+        # One context for all of them: any number of instances may announce identities, each its own.
+        context = cast("ssl.SSLContext", Expecting(self._based_on(material), names))
+        return Secured(context, peer.sni, "", frozenset(split(material.roots)), expires)
+
+    def _based_on(self, material: Material) -> OutgoingContext:
+        base = self._base
+        if base is None or base[0] is not material:
+            base = self._base = material, _mesh_context(material)
+        return base[1]
 
     def _explained(self, made: Secured) -> Secured:
         # Only this changes without an announcement: the reason why there is no identity yet.
@@ -254,8 +263,8 @@ class PeerContexts:
         return made._replace(problem=f"no certificate yet from {self._identity.url}: {error or 'nothing came so far'}")
 
 
-def _mesh_context(material: Material, names: tuple[str, ...]) -> ssl.SSLContext:
-    context = _fresh(names)
+def _mesh_context(material: Material) -> OutgoingContext:
+    context = _fresh(None)
     context.load_verify_locations(cadata=material.roots.decode("ascii"))
     load_into(context, material.certificates, material.key)
     return context
@@ -280,7 +289,7 @@ def _file_context(peer: PeerTls) -> ssl.SSLContext:
     return context
 
 
-def _fresh(names: tuple[str, ...]) -> OutgoingContext:
+def _fresh(names: tuple[str, ...] | None) -> OutgoingContext:
     context = OutgoingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.names = names
     context.check_hostname = False
