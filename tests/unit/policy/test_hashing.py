@@ -11,7 +11,7 @@ from meshlib.policy.hashing import HashPicker, Maglev, RingHash, hash_of, maglev
 from meshlib.state.endpoint import EndpointState
 
 SIZES: dict[type[HashPicker], int] = {RingHash: 1024, Maglev: 65537}
-KEYS = [hash_of(b"user-%d" % number) for number in range(20_000)]
+KEYS = [hash_of(b"user-%d" % number) for number in range(10_000)]
 both = pytest.mark.parametrize("kind", SIZES, ids=lambda kind: kind.name)
 
 
@@ -89,7 +89,7 @@ def test_when_one_of_n_leaves_hardly_more_than_its_share_of_the_keys_moves(kind:
     before = homes(make(kind, states))
     most = 1.2 * len(KEYS) / count
     moves = []
-    for gone in range(count):
+    for gone in range(0, count, max(1, count // 5)):
         after = homes(make(kind, states[:gone] + states[gone + 1 :]))
         moves.append(sum(old != new for old, new in zip(before, after, strict=True)))
     assert max(moves) <= most
