@@ -118,7 +118,7 @@ def test_a_whole_chain_is_routed_as_consul_routes_it() -> None:
         return [(one.name, weight) for one, weight in zip(found.split.clusters, found.split.weights, strict=True)]
 
     wanted = {"x_debug": "1", "x_user": "me", "x_suffix": "cab", "x_none": "w", "x_re": "abc"}
-    split = [(f"{HOST}|v1", 9050), (f"{HOST}|v2", 950)]
+    split = [(f"{HOST}|v1", 905), (f"{HOST}|v2", 95)]
     assert clusters("GET", "/admin/x?q=1&p=&r=axb", **wanted) == [(RATINGS, 1)]
     assert clusters("PUT", "/admin/x?q=1&p=&r=axb", **wanted) == split
     assert clusters("GET", "/admin/x?q=1&r=axb", **wanted) == split
@@ -219,6 +219,17 @@ def test_a_route_with_a_header_that_no_request_may_hold_is_left_out() -> None:
     answer = chain([route(None, {"RequestHeaders": {"Set": {"x": "a\nb"}}}), route({"PathExact": "/a"})])
     assert len(specs(answer)["VirtualService"][0]["http"]) == 1
     assert "line break" in warnings(answer, "default")[0]
+
+
+@pytest.mark.parametrize(
+    ("percents", "weights"),
+    [((90, 10), [90, 10]), ((90.5, 9.5), [905, 95]), ((33.33, 66.67), [3333, 6667]), ((100, 0), [100, 0])],
+)
+def test_a_splits_weights_are_shown_in_percent_as_far_as_that_goes(
+    percents: tuple[float, float], weights: list[int]
+) -> None:
+    splits = [{"NextNode": "resolver:reviews", "Weight": percent} for percent in percents]
+    assert [share["weight"] for share in first(chain(splits=splits))["route"]] == weights
 
 
 def test_splits_have_weights_of_a_hundredth_of_a_percent_and_headers() -> None:

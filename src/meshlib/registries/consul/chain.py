@@ -239,11 +239,12 @@ class _Translation:
         return http
 
     def _shares(self, node: Node) -> list[dict[str, Any]]:
-        """Where a node's requests go, by weights of a hundredth of a percent."""
+        """Where a node's requests go, weighed in percent, or in a tenth or a hundredth of one where it takes that."""
         shares = list(self._leaves(node, 10_000.0, {}, 0))
         if len(shares) == 1:
             return [{name: value for name, value in shares[0].items() if name != "weight"}]
-        return shares
+        unit = next(unit for unit in (100, 10, 1) if all(share["weight"] % unit == 0 for share in shares))
+        return [share | {"weight": share["weight"] // unit} for share in shares]
 
     def _leaves(self, node: Node, weight: float, headers: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
         self._steps += 1
