@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.places import PLACES, ConsulPlace, Place
-from tests.support.consul import ConsulAgent
+from tests.support.consul import SHARED, ConsulAgent
 from tests.support.parts import part
 
 
@@ -24,7 +24,7 @@ def consul(
     except (pytest.skip.Exception, pytest.fail.Exception) as reason:
         yield reason
         return
-    agent = ConsulAgent(binary, tmp_path_factory.mktemp("consul"))
+    agent = ConsulAgent(binary, tmp_path_factory.mktemp("consul"), config=SHARED)
     with contextlib.closing(agent):
         agent.start()
         yield agent
