@@ -16,7 +16,7 @@ def consul(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ConsulAgent | BaseException | None]:
     """An agent if a test is going to need one, or why there is none; it is there before any test's own sockets are."""
-    if not any("[consul]" in item.name for item in request.session.items):
+    if not any(_of_consul(item) for item in request.session.items):
         yield None
         return
     try:
@@ -28,6 +28,14 @@ def consul(
     with contextlib.closing(agent):
         agent.start()
         yield agent
+
+
+def _of_consul(item: pytest.Item) -> bool:
+    return (
+        isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("place") == "consul"
+    )
 
 
 @pytest.fixture(params=[*PLACES, pytest.param("consul", marks=pytest.mark.slow)])
