@@ -24,7 +24,7 @@ from meshlib.identity.files import LOOK_INTERVAL
 from meshlib.identity.handshakes import HANDSHAKE_WAIT
 from meshlib.identity.incoming import FIRST_WAIT
 from meshlib.identity.lifetime import OVERDUE
-from meshlib.identity.outgoing import KEPT, SPREAD
+from meshlib.identity.secured import KEPT, SPREAD
 from meshlib.identity.sparing import EVERY
 from meshlib.inbound.draining import DRAIN_DELAY
 from meshlib.plan.cluster import HedgePolicy, Limits

@@ -13,7 +13,8 @@ import pytest
 
 from meshlib.errors import IdentityError
 from meshlib.identity.loading import load_into
-from meshlib.identity.outgoing import Link, PeerContexts, Secured, fit
+from meshlib.identity.outgoing import PeerContexts
+from meshlib.identity.secured import Link, Secured, fit
 from meshlib.identity.verifying import Expecting, OutgoingContext, explain, mismatch
 from meshlib.plan.peers import PeerTls
 from tests.support.authority import Authority, Issued
