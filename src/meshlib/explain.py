@@ -11,6 +11,7 @@ from meshlib.plan.peers import PeerTls
 from meshlib.plan.plan import Plan
 from meshlib.plan.route import RoutePlan
 from meshlib.policy.balance import FailoverPicker
+from meshlib.policy.hashing import hash_of
 from meshlib.policy.match import HeadView
 from meshlib.policy.retry import IDEMPOTENT_METHODS
 from meshlib.state.breaker import BreakerState
@@ -48,7 +49,12 @@ class EndpointView(NamedTuple):
 
 
 class ClusterView(NamedTuple):
-    """A share of the split; `failover` names the cluster that takes its calls now, "" for its own endpoints."""
+    """A share of the split.
+
+    Attributes:
+        failover: the cluster that takes its calls now, "" for its own endpoints.
+        affinity: of consistent hashing, what is hashed and where that leads, "" without it.
+    """
 
     name: str
     share: float
@@ -58,6 +64,7 @@ class ClusterView(NamedTuple):
     endpoints: tuple[EndpointView, ...]
     total: int
     failover: str = ""
+    affinity: str = ""
 
 
 class Explanation(NamedTuple):
@@ -112,6 +119,8 @@ def _cluster_lines(cluster: ClusterView) -> Iterator[str]:
     yield f"cluster   {cluster.share:5.1f} %  {cluster.name}   ({', '.join(notes)})"
     if cluster.failover:
         yield f"            none of its own endpoints is available: calls go to {cluster.failover}"
+    if cluster.affinity:
+        yield f"            {cluster.affinity}"
     if not cluster.endpoints:
         why = f"none of {cluster.total} wears the subset's labels" if cluster.total else "no instance is registered"
         yield f"            nobody serves it ({why}): its calls raise NoEndpoints"
@@ -156,7 +165,7 @@ def explain(plan: Plan, method: str, url: str, headers: Mapping[str, str], now: 
         if not failed:
             taken = route
             break
-    clusters = tuple(_clusters(taken, now)) if taken is not None else ()
+    clusters = tuple(_clusters(taken, head, now)) if taken is not None else ()
     return Explanation(
         method, url, plan.version, virtual.host, tuple(candidates), _answer(taken), clusters,
         tuple(_plan_lines(taken, head)) if taken is not None else (),
@@ -210,7 +219,7 @@ def _plan_lines(route: RoutePlan, head: HeadView) -> Iterator[str]:
         yield f"hedge after {when}, at most {hedge.budget.percent:g} % of calls"
 
 
-def _clusters(route: RoutePlan, now: float) -> Iterator[ClusterView]:
+def _clusters(route: RoutePlan, head: HeadView, now: float) -> Iterator[ClusterView]:
     whole = sum(route.split.weights)
     for cluster, weight in zip(route.split.clusters, route.split.weights, strict=True):
         picker = cluster.picker
@@ -231,7 +240,21 @@ def _clusters(route: RoutePlan, now: float) -> Iterator[ClusterView]:
             endpoints,
             total,
             used if used != cluster.name else "",
+            _affinity(cluster, head, now),
         )
+
+
+def _affinity(cluster: Cluster, head: HeadView, now: float) -> str:
+    """What the request is hashed by, and the endpoint that this leads to."""
+    if cluster.hash_key is None:
+        return ""
+    value = cluster.hash_key.value(head)
+    by = f"calls alike in {cluster.hash_key} go to one endpoint"
+    if value is None:
+        made = cluster.hash_key.ttl is not None
+        return f"{by}; this one has none of it: " + ("a cookie is made for it" if made else "any endpoint will do")
+    endpoint = cluster.picker.pick(now, (), hash_of(value.encode()))
+    return f"{by}; this one's is {endpoint.address}" if endpoint is not None else by
 
 
 def _endpoint(cluster: Cluster, endpoint: EndpointState, now: float) -> EndpointView:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -243,6 +245,7 @@ class Running:
                 identity=self.identity is not None,
                 service=self.settings.service,
                 labels=self.settings.labels,
+                caller=socket.gethostname(),
             )
             self._bridge.attach(plan)
             self.keys.look()
@@ -293,12 +296,13 @@ class Running:
         Raises:
             RegistryError: the registry doesn't take it; the registration expires by itself.
         """
-        with self._lock:
-            agent, self._served = self._agent, None
-        if agent is not None:
+        with self._lock:  # begun under it: a mesh that is closed beside it ends after it
+            self._served = None
+            leaving = self._agent.withdraw() if self._agent is not None else None
+        if leaving is not None:
             try:
-                agent.withdraw().result(CLOSE_WAIT)
-            except TimeoutError:
+                leaving.result(CLOSE_WAIT)
+            except (TimeoutError, concurrent.futures.CancelledError):  # the latter: closing had no more patience
                 problem = f"didn't take the withdrawal of {self.settings.service} within {CLOSE_WAIT:g} s"
                 raise RegistryError(self.settings.registry, problem, "it will expire by itself") from None
 

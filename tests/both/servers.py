@@ -84,6 +84,7 @@ class Web:
         self._handler = handler
         self._tls = tls
         self._lock = threading.Lock()
+        self._stopped = False
         self._server = Server(self._script)
         self.port = self._server.port
 
@@ -94,7 +95,13 @@ class Web:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.__exit__(kind, error, trace)
+        self.stop()
+
+    def stop(self) -> None:
+        """Be gone, before the test ends where it says so: connections break, and new ones are refused."""
+        if not self._stopped:
+            self._stopped = True
+            self._server.__exit__(None, None, None)
 
     @property
     def connections(self) -> int:

@@ -17,8 +17,6 @@ from tests.support.authority import Authority, Issued
 from tests.unit.identity.hands import CALLER
 from tests.wire.secured import SERVICE, server_context
 
-pytestmark = pytest.mark.slow
-
 ROOT = Authority()
 RATINGS = "spiffe://mesh.test/ns/default/dc/dc1/svc/ratings"
 
@@ -81,6 +79,7 @@ def test_who_is_there_instead_is_told_and_hears_nothing(meshed: World) -> None:
     assert web.seen == []
 
 
+@pytest.mark.slow
 def test_another_endpoint_is_tried_even_with_a_post(meshed: World) -> None:
     serve(meshed, answer(), ROOT.issue(RATINGS))
     good = serve(meshed, answer(b"paid"), ROOT.issue(SERVICE))
@@ -93,6 +92,7 @@ def test_another_endpoint_is_tried_even_with_a_post(meshed: World) -> None:
     assert [seen.body for seen in good.seen] == [b"pay"] * 8
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_isnt_who_it_should_be_is_ejected(meshed: World) -> None:
     bad = serve(meshed, answer(), ROOT.issue(RATINGS))
     serve(meshed, answer(), ROOT.issue(SERVICE))
@@ -126,6 +126,7 @@ def test_mtls_that_is_asked_for_by_a_process_without_an_identity_fails(world: Wo
     assert web.connections == 0
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_secured_from_now_on_is_not_called_in_the_clear_again(meshed: World) -> None:
     web = serve(meshed, in_turn(answer(b"one"), answer(b"two")), ROOT.issue(SERVICE))
     meshed.traffic("tls: {mode: DISABLE}")
@@ -147,6 +148,7 @@ def swapped(world: World, before: Plan | None) -> Callable[[], bool]:
     return lambda: world.mesh.plan is not before
 
 
+@pytest.mark.slow
 def test_a_change_that_is_none_of_an_endpoints_leaves_its_connection(meshed: World) -> None:
     web = serve(meshed, answer(), ROOT.issue(SERVICE))
 
@@ -168,6 +170,7 @@ def test_a_change_that_is_none_of_an_endpoints_leaves_its_connection(meshed: Wor
     assert web.connections == 1
 
 
+@pytest.mark.slow
 def test_the_connection_to_an_endpoint_that_left_is_closed_and_no_other(meshed: World) -> None:
     stays, leaves = (serve(meshed, answer(), ROOT.issue(SERVICE)) for _ in range(2))
     meshed.traffic("loadBalancer: {simple: ROUND_ROBIN}")

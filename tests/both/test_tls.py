@@ -15,8 +15,6 @@ from tests.both.servers import answer, half, in_turn, never, reset
 from tests.both.tls import HTTP2, client_context, server_context
 from tests.wire.server import Server
 
-pytestmark = pytest.mark.slow
-
 HOST = "api.test"
 URL = f"https://{HOST}/"
 
@@ -72,6 +70,7 @@ def test_a_certificate_for_another_host_is_refused(world: World, trusting: dict[
     assert web.seen == []
 
 
+@pytest.mark.slow
 def test_a_certificate_of_an_unknown_authority_is_refused(world: World) -> None:
     web = world.start(answer(), server_context(HOST))
     entry(world, web.port)
@@ -85,6 +84,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(world: World) -> None:
     assert web.seen == []
 
 
+@pytest.mark.slow
 def test_a_call_over_tls_is_retried(world: World, trusting: dict[str, Any]) -> None:
     web = world.start(in_turn(reset, answer(status="503 Service Unavailable"), answer()), server_context(HOST))
     entry(world, web.port)
@@ -97,6 +97,7 @@ def test_a_call_over_tls_is_retried(world: World, trusting: dict[str, Any]) -> N
     world.run(scenario, transport=trusting)
 
 
+@pytest.mark.slow
 def test_a_post_over_tls_whose_connection_breaks_is_sent_exactly_once(world: World, trusting: dict[str, Any]) -> None:
     web = world.start(in_turn(reset, answer()), server_context(HOST))
     entry(world, web.port)
@@ -109,6 +110,7 @@ def test_a_post_over_tls_whose_connection_breaks_is_sent_exactly_once(world: Wor
     assert len(web.seen) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", [never, half], ids=["head", "body"])
 def test_the_deadline_holds_over_tls(world: World, trusting: dict[str, Any], handler: Any) -> None:
     web = world.start(handler, server_context(HOST))
@@ -123,6 +125,7 @@ def test_the_deadline_holds_over_tls(world: World, trusting: dict[str, Any], han
     world.run(scenario, transport=trusting)
 
 
+@pytest.mark.slow
 def test_a_cancelled_call_over_tls_leaves_nothing_in_flight(async_world: World, trusting: dict[str, Any]) -> None:
     web = async_world.start(never, server_context(HOST))
     entry(async_world, web.port)
@@ -148,6 +151,7 @@ def http2(world: World) -> Iterator[HTTP2]:
         world.mesh.close()
 
 
+@pytest.mark.slow
 def test_http2_is_spoken_where_it_was_asked_for(world: World, http2: HTTP2, trusting: dict[str, Any]) -> None:
     async def scenario(client: Caller) -> None:
         for _ in range(3):
@@ -163,6 +167,7 @@ def test_http2_is_spoken_where_it_was_asked_for(world: World, http2: HTTP2, trus
     assert "x-envoy-expected-rq-timeout-ms" in http2.requests[0]
 
 
+@pytest.mark.slow
 def test_a_streamed_body_goes_over_http2(world: World, http2: HTTP2, trusting: dict[str, Any]) -> None:
     async def scenario(client: Caller) -> None:
         await client.post(URL, content=client.body(iter([b"x" * 1000] * 200)))
@@ -171,6 +176,7 @@ def test_a_streamed_body_goes_over_http2(world: World, http2: HTTP2, trusting: d
     assert [len(body) for body in http2.bodies] == [200_000]
 
 
+@pytest.mark.slow
 def test_http1_is_spoken_with_a_server_that_knows_no_http2(world: World, trusting: dict[str, Any]) -> None:
     web = world.start(answer(), server_context(HOST))
     entry(world, web.port)
@@ -181,6 +187,7 @@ def test_http1_is_spoken_with_a_server_that_knows_no_http2(world: World, trustin
     world.run(scenario, transport={**trusting, "http2": True})
 
 
+@pytest.mark.slow
 def test_one_client_serves_two_loops_over_tls(async_world: World, trusting: dict[str, Any]) -> None:
     web = async_world.start(answer(), server_context(HOST))
     entry(async_world, web.port)

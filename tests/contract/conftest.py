@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.places import PLACES, ConsulPlace, Place
-from tests.support.consul import ConsulAgent
+from tests.support.consul import SHARED, ConsulAgent
 from tests.support.parts import part
 
 
@@ -16,7 +16,7 @@ def consul(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ConsulAgent | BaseException | None]:
     """An agent if a test is going to need one, or why there is none; it is there before any test's own sockets are."""
-    if not any("[consul]" in item.name for item in request.session.items):
+    if not any(_of_consul(item) for item in request.session.items):
         yield None
         return
     try:
@@ -24,10 +24,18 @@ def consul(
     except (pytest.skip.Exception, pytest.fail.Exception) as reason:
         yield reason
         return
-    agent = ConsulAgent(binary, tmp_path_factory.mktemp("consul"))
+    agent = ConsulAgent(binary, tmp_path_factory.mktemp("consul"), config=SHARED)
     with contextlib.closing(agent):
         agent.start()
         yield agent
+
+
+def _of_consul(item: pytest.Item) -> bool:
+    return (
+        isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("place") == "consul"
+    )
 
 
 @pytest.fixture(params=[*PLACES, pytest.param("consul", marks=pytest.mark.slow)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -180,11 +181,13 @@ def take(world: World, step: tuple[object, ...]) -> None:
             world.clock.advance(seconds)
 
 
-@settings(max_examples=300)
+@pytest.mark.parametrize("examples", [50, pytest.param(300, marks=pytest.mark.slow)])
+def test_the_accounts_are_right_after_every_step_and_closed_at_rest(examples: int) -> None:
+    settings(max_examples=examples)(check_accounts)()
+
+
 @given(hedged=st.booleans(), steps=st.lists(STEPS, min_size=20, max_size=80))
-def test_the_accounts_are_right_after_every_step_and_closed_at_rest(
-    hedged: bool, steps: list[tuple[object, ...]]
-) -> None:
+def check_accounts(hedged: bool, steps: list[tuple[object, ...]]) -> None:
     world = World(hedged)
     for step in steps:
         take(world, step)

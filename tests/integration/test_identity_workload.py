@@ -7,7 +7,7 @@ import contextlib
 import queue
 import ssl
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,12 @@ from spiffe._proto import workload_pb2, workload_pb2_grpc
 
 from meshlib.errors import IdentityError
 from meshlib.identity.certificates import split
-from meshlib.identity.material import Material
 from meshlib.identity.workload import WorkloadIdentity
 from tests.support.authority import Authority, Issued
+from tests.support.watched import Watch, error, material
 
 WEB = "spiffe://example.org/ns/default/sa/web"
 OLD, NEW, FOREIGN = Authority("old"), Authority("new"), Authority("foreign")
-
-Watch = AsyncGenerator[Material | IdentityError, None]
 
 
 class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
@@ -92,18 +90,6 @@ def api() -> Iterator[WorkloadApi]:
 
 def watching(api: WorkloadApi) -> contextlib.aclosing[Watch]:
     return contextlib.aclosing(WorkloadIdentity(api._socket).watch())
-
-
-async def material(watch: Watch) -> Material:
-    said = await asyncio.wait_for(anext(watch), 20)
-    assert isinstance(said, Material), said
-    return said
-
-
-async def error(watch: Watch) -> str:
-    said = await asyncio.wait_for(anext(watch), 20)
-    assert isinstance(said, IdentityError), said
-    return str(said)
 
 
 def test_identity_and_roots_follow_the_stream(api: WorkloadApi) -> None:

@@ -92,6 +92,7 @@ WRONG_SERVERS: dict[str, tuple[Callable[[Realm], Issued], str]] = {
         lambda realm: realm.issuer.issue(REVIEWS + "-canary"),
         f"is for {REVIEWS}-canary, expected {REVIEWS}",
     ),
+    "a CA's": (lambda realm: realm.issuer.issue(REVIEWS, ca=True), "is a CA's (CA:TRUE)"),
     "two URI SANs": (lambda realm: realm.issuer.issue(REVIEWS, RATINGS), "2 URI SANs, where only one is allowed"),
     "a wildcard": (lambda realm: realm.issuer.issue(Realm.id("*")), f"is for {Realm.id('*')}, expected {REVIEWS}"),
 }

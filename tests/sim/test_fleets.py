@@ -19,8 +19,6 @@ from tests.sim.worlds import (
     snapshot,
 )
 
-pytestmark = pytest.mark.slow
-
 WELL = Behaviour(exponential(0.010))
 DOWN = WELL._replace(down=True)
 FAILING = WELL._replace(errors=1.0)
@@ -34,7 +32,7 @@ def well(count: int) -> list[ScriptedEndpoint]:
 def test_the_same_seed_gives_the_same_picks(balancer: str) -> None:
     def picks(seed: int) -> list[tuple[str, float]]:
         simulation = fleet(well(5), [balanced(balancer)], seed=seed)
-        simulation.arrive(REVIEWS, rate=100.0, end=5.0)
+        simulation.arrive(REVIEWS, rate=100.0, end=2.0)
         simulation.run()
         return [(finished.call.attempts[0][0].address, finished.ended) for finished in simulation.finished]
 
@@ -42,6 +40,7 @@ def test_the_same_seed_gives_the_same_picks(balancer: str) -> None:
     assert picks(7) != picks(8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [DOWN, FAILING, Behaviour(constant(math.inf))], ids=["down", "failing", "hanging"])
 def test_a_total_outage_brings_no_storm_of_retries_and_is_over_soon_after_its_end(failure: Behaviour) -> None:
     rate = 100.0
@@ -73,6 +72,7 @@ def test_by_default_a_quiet_client_may_add_ten_retries_a_second_to_the_fifth() -
     assert calls < attempts(simulation) <= calls * 1.2 + 10.0 * (60.0 + 10.0)
 
 
+@pytest.mark.slow
 def test_what_is_overloaded_by_retries_recovers_when_the_cause_is_gone() -> None:
     # 80 % busy. For ten seconds each request takes five times as long; then everything is as before.
     slow = Behaviour(exponential(0.200))
@@ -100,6 +100,7 @@ def tail(balancer: str) -> float:
     return percentile([finished.seconds for finished in simulation.finished], 99.0)
 
 
+@pytest.mark.slow
 def test_peak_ewma_keeps_away_from_the_one_slow_endpoint_of_ten() -> None:
     assert tail("PEAK_EWMA") * 3.0 <= tail("ROUND_ROBIN")
 
@@ -160,6 +161,7 @@ def hedging(**hedge: object) -> Simulation:
     return simulation
 
 
+@pytest.mark.slow
 def test_hedges_cut_the_tail_for_a_small_share_of_extra_attempts() -> None:
     plain, hedged = hedging(), hedging(delay="20ms", maxExtraPercent=2)
     tails = [percentile([finished.seconds for finished in one.finished], 99.5) for one in (plain, hedged)]
@@ -168,6 +170,7 @@ def test_hedges_cut_the_tail_for_a_small_share_of_extra_attempts() -> None:
     assert len(hedged.finished) < attempts(hedged) <= 1.02 * len(hedged.finished)
 
 
+@pytest.mark.slow
 def test_hedges_learn_their_delay_from_what_was_measured() -> None:
     simulation = hedging(percentile=95, maxExtraPercent=10)
     late = [finished.seconds for finished in simulation.finished if finished.call.started > 10.0]
@@ -175,6 +178,7 @@ def test_hedges_learn_their_delay_from_what_was_measured() -> None:
     assert attempts(simulation) <= 1.1 * len(simulation.finished)
 
 
+@pytest.mark.slow
 def test_a_swap_in_the_middle_loses_nothing() -> None:
     endpoints = {f"10.0.0.{number}:80": ScriptedEndpoint(WELL) for number in range(1, 5)}
     simulation = Simulation(snapshot(instances(3)), endpoints, seed=3)
@@ -193,6 +197,7 @@ def test_a_swap_in_the_middle_loses_nothing() -> None:
     assert_at_rest(simulation)
 
 
+@pytest.mark.slow
 def test_ninety_to_ten_is_ninety_to_ten() -> None:
     rule = document(
         "DestinationRule",

@@ -62,14 +62,18 @@ class Authority:
         ends: float = 3600,
         usage: Sequence[x509.ObjectIdentifier] = BOTH,
         names: Sequence[str] = (),
+        ca: bool = False,
     ) -> Issued:
-        """A leaf for `uris`, valid from `begins` to `ends` seconds from now, and for the DNS `names` too."""
+        """A leaf for `uris`, valid from `begins` to `ends` seconds from now, and for the DNS `names` too.
+
+        With `ca` it may sign others as well, which no workload's may.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
         alternatives += [x509.DNSName(name) for name in names]
         builder = _builder(x509.Name([]), key.public_key(), begins, ends).issuer_name(self._name)
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_usage(signs=False), critical=True)
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(signs=ca), critical=True)
         builder = builder.add_extension(self._authority_key(), critical=False)
         if usage:
             builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
@@ -113,7 +117,7 @@ def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey, begins: float, 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not signs,
+        digital_signature=True,
         key_cert_sign=signs,
         crl_sign=signs,
         content_commitment=False,

@@ -39,11 +39,18 @@ from tests.support import eventually
 from tests.support.consulsettings import merged_with, settings_of, version_of
 from tests.support.ports import LOOPBACK, PortBlock
 
-__all__ = ["Answer", "ConsulAgent", "ConsulCluster", "Ports", "StartCluster", "StartConsul"]
+__all__ = ["SHARED", "Answer", "ConsulAgent", "ConsulCluster", "Ports", "StartCluster", "StartConsul"]
 
 STARTUP = 60.0  # seconds that a start or an election may take on a busy machine
 SHUTDOWN = 20.0
 ASKING = 10.0
+
+SHARED: Mapping[str, Any] = {"limits": {"http_max_conns_per_client": 10_000}}
+"""Configuration of an agent that many tests share.
+
+Each leaves some ten blocking queries behind, whose connections the agent keeps for five minutes or until their answer
+changes; by its default it takes no more than 200 from one address.
+"""
 
 _NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -49,13 +50,15 @@ PURE = ("resources", "state", "policy", "plan", "call.effects", "call.flow", "in
         "inbound.faults", "inbound.heads", "inbound.limiting", "inbound.placing", "inbound.tokens")  # fmt: skip
 IMPURE_IMPORTS = {
     "anyio", "asyncio", "concurrent", "datetime", "http.client", "http.server", "httpcore", "httpx", "httpx2",
-    "multiprocessing", "select", "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "trio", "urllib.request",
+    "multiprocessing", "select", "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading",
+    "time", "trio", "urllib.request",
 }  # fmt: skip
 LOCKS = {"threading.Lock", "threading.RLock"}  # the state is shared by threads
 IMPURE_CALLS = {"input", "open", "print"}
 
 # Imported where they are used, when they are used: `import meshlib` stays close to the price of `import httpx`.
-LAZY = ("cryptography", "django", "flask", "grpc", "hypothesis", "joserfc", "limits", "opentelemetry.sdk", "pybreaker", "pytest", "redis",
+LAZY = ("cryptography", "django", "flask", "grpc", "hypothesis", "joserfc", "limits", "opentelemetry.sdk",
+        "pybreaker", "pytest", "redis",
         "spiffe", "starlette", "tenacity", "trio", "uvicorn", "yaml")  # fmt: skip
 
 
@@ -137,13 +140,17 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield node.func.id, node.lineno
 
 
-def modules() -> Iterator[tuple[str, ast.Module, str]]:
+@functools.cache
+def modules() -> list[tuple[str, ast.Module, str]]:
     """Give each module of the library: its name, its tree, and the package it is in."""
+    found = []
     for path in sorted(SOURCE.rglob("*.py")):
         parts = ("meshlib", *path.relative_to(SOURCE).with_suffix("").parts)
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
-        yield name, ast.parse(path.read_text("utf-8"), str(path)), name if is_package else ".".join(parts[:-1])
+        tree = ast.parse(path.read_text("utf-8"), str(path))
+        found.append((name, tree, name if is_package else ".".join(parts[:-1])))
+    return found
 
 
 @pytest.mark.parametrize("rule", [wrong_arrows, impurities, banned], ids=lambda rule: rule.__name__)

@@ -28,7 +28,7 @@ from meshlib.identity.handshakes import HANDSHAKE_WAIT
 from meshlib.identity.incoming import FIRST_WAIT
 from meshlib.identity.keys import LEAST_INTERVAL, REFRESH
 from meshlib.identity.lifetime import OVERDUE
-from meshlib.identity.outgoing import KEPT, SPREAD
+from meshlib.identity.secured import KEPT, SPREAD
 from meshlib.identity.sparing import EVERY
 from meshlib.inbound import denials
 from meshlib.inbound.checks import MOST_BODY, MOST_HEADERS
@@ -41,6 +41,7 @@ from meshlib.plan.plan import DEFAULT_DEADLINE
 from meshlib.policy import overload, tokencache
 from meshlib.policy.asking import MOST_CHECKS
 from meshlib.policy.balance import PANIC_THRESHOLD
+from meshlib.policy.hashing import POINTS
 from meshlib.policy.keyring import MAX_KEY_SET, MAX_KEYS, RSA_BITS
 from meshlib.policy.ratelimit import LONGEST_VALUE
 from meshlib.policy.retry import BACKOFF_BASE, BACKOFF_CAP, DEFAULT_RETRY, RETRY_AFTER_CAP
@@ -52,7 +53,7 @@ from meshlib.registries.consul.address import consul_settings
 from meshlib.registries.consul.demand import MAX_SERVICES
 from meshlib.registries.consul.documents import MAX_OPERATIONS, MAX_VALUE_BYTES
 from meshlib.registries.consul.registry import FORGET_AFTER
-from meshlib.resources import JWTRule, Source, load
+from meshlib.resources import JWTRule, MagLev, RingHash, Source, load
 from meshlib.resources.documents import Metadata
 from meshlib.resources.fields import APPROXIMATED
 from meshlib.resources.routes import RETRY_WORDS
@@ -338,6 +339,8 @@ DEFAULTS = [
     ("budget", f"{BUDGET.percent:g} % of the calls of the last {BUDGET.window:g} s, and {BUDGET.min_per_second:g} a"),
     ("peak EWMA", f"e^(−Δt/{EWMA_DECAY:g} s); starts at {EWMA_SEED * 1000:g} ms"),
     ("a failure counts as", f"{FAILURE_PENALTY:g} s), at most {PENALTY_CAP:g} s"),
+    ("consistent hashing: the ring", f"{RingHash().minimum_ring_size} points at least, and {POINTS} for each endpoint"),
+    ("consistent hashing: Maglev's table", f"{MagLev().table_size} places"),
     ("panic threshold", f"below {PANIC_THRESHOLD:g} %"),
     ("without `outlierDetection`", f"after {DEFAULT_OUTLIER.gateway_errors} in a row"),
     ("without `outlierDetection`", f"for {DEFAULT_OUTLIER.base:g} s · n"),

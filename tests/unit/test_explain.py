@@ -8,6 +8,7 @@ from meshlib.explain import Explanation, explain
 from meshlib.plan.compile import compile_plan
 from meshlib.plan.plan import Plan
 from meshlib.plan.snapshot import Snapshot
+from meshlib.policy.hashing import hash_of
 from meshlib.registries.base import Instance
 from meshlib.resources import Source, load
 from meshlib.state.store import StateStore
@@ -127,6 +128,47 @@ def test_a_cluster_that_nobody_serves_is_said_to_raise(plan: Plan) -> None:
     empty = compile_plan(Snapshot((), documents, "v8"), "default", StateStore(), 0.0, lambda: 0.5)
     assert "nobody serves it (no instance is registered): its calls raise NoEndpoints" in str(asked(empty))
     assert "NoEndpoints" not in str(asked(plan))
+
+
+def hashing(key: str) -> Plan:
+    rule = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: reviews}}
+spec: {{host: reviews, trafficPolicy: {{loadBalancer: {{consistentHash: {{{key}, maglev: {{}}}}}}}}}}
+"""
+    loaded = load([Source("mesh.yaml", rule.encode())])
+    assert not loaded.problems
+    instances = [Instance(service="reviews", host=f"10.0.0.{number}", port=80) for number in range(1, 6)]
+    snapshot = Snapshot(tuple(instances), loaded.resources, "v1")
+    return compile_plan(snapshot, "default", StateStore(), 0.0, lambda: 0.5)
+
+
+def test_what_is_hashed_is_there_and_the_endpoint_that_this_leads_to() -> None:
+    plan = hashing("httpHeaderName: x-user")
+    [cluster] = asked(plan, x_user="jason").clusters
+    home = plan.clusters[cluster.name].picker.pick(0.0, (), hash_of(b"jason"))
+    assert home is not None
+    assert cluster.balancer == "MAGLEV"
+    assert cluster.affinity == f"calls alike in the header x-user go to one endpoint; this one's is {home.address}"
+    assert cluster.affinity in str(asked(plan, x_user="jason"))
+
+
+@pytest.mark.parametrize(
+    ("key", "becomes"),
+    [
+        ("httpHeaderName: x-user", "this one has none of it: any endpoint will do"),
+        ("httpCookie: {name: sid}", "this one has none of it: any endpoint will do"),
+        ("httpCookie: {name: sid, ttl: 0s}", "this one has none of it: a cookie is made for it"),
+    ],
+)
+def test_a_request_without_what_is_hashed_is_told_so(key: str, becomes: str) -> None:
+    [cluster] = asked(hashing(key)).clusters
+    assert cluster.affinity.endswith(becomes)
+
+
+def test_without_hashing_nothing_is_said_of_it(plan: Plan) -> None:
+    assert [cluster.affinity for cluster in asked(plan).clusters] == ["", ""]
 
 
 def test_how_an_endpoint_is_spoken_to_is_there_and_who_it_has_to_be() -> None:

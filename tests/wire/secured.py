@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from meshlib.identity.loading import load_into
-from meshlib.identity.outgoing import PeerContexts, Secured
+from meshlib.identity.outgoing import PeerContexts
+from meshlib.identity.secured import Secured
 from meshlib.plan.peers import PeerTls
 from tests.support.authority import Authority, Issued
 from tests.unit.identity.hands import CALLER, HandIdentity, material

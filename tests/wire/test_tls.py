@@ -24,8 +24,6 @@ from tests.wire.conftest import PATIENT, Client, Flavour, soon
 from tests.wire.secured import ROOT, SERVICE, Endpoint, contexts, mutual, secured, server_context
 from tests.wire.server import OK, Peer, Script, Server
 
-pytestmark = pytest.mark.slow
-
 LARGE = b"0123456789abcdef" * 131_072
 
 
@@ -79,6 +77,7 @@ def test_tls_1_2_is_spoken_where_no_other_is(tls_flavour: Flavour) -> None:
         assert server.connections == 1
 
 
+@pytest.mark.slow
 def test_large_bodies_go_both_ways(tls_flavour: Flavour) -> None:
     taken: list[bytes] = []
 
@@ -192,6 +191,7 @@ def test_a_connection_closed_while_idle_is_not_used_again(tls_flavour: Flavour) 
 # What stands in the way of a handshake
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_the_handshake_is_left_in_time(tls_flavour: Flavour) -> None:
     def script(peer: Peer) -> None:
         peer.rest()
@@ -303,7 +303,13 @@ WRONG: dict[str, tuple[Issued, str]] = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+FOR_ALL = {"another service", "of another root", "two URI SANs", "no name"}
+"""Tried by the quick part of the tests, too."""
+
+
+@pytest.mark.parametrize(
+    "wrong", [pytest.param(name, marks=() if name in FOR_ALL else pytest.mark.slow) for name in WRONG]
+)
 def test_a_wrong_peer_gets_no_byte_of_a_request(tls_flavour: Flavour, wrong: str) -> None:
     issued, reason = WRONG[wrong]
     endpoint = Endpoint(server_context(issued))
@@ -364,6 +370,7 @@ def test_a_ticket_that_comes_to_an_idle_connection_leaves_it_fit_for_use_and_dat
 # What changes while connections are open
 
 
+@pytest.mark.slow
 def test_a_new_certificate_is_shown_on_new_connections_and_leaves_the_old_ones_for_a_while(
     tls_flavour: Flavour,
 ) -> None:
@@ -404,6 +411,7 @@ def test_a_connection_made_under_a_root_that_was_withdrawn_is_not_used_again(tls
 # TLS without an identity of the mesh
 
 
+@pytest.mark.slow
 def test_a_certificate_for_the_server_name_is_enough_where_nobody_is_named(tls_flavour: Flavour, tmp_path: Any) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(ROOT.roots)

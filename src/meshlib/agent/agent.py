@@ -63,6 +63,7 @@ class Agent:
         self._last_good = last_good
         self._serves = serves
         self._registrations: list[Registration] = []
+        self._withdrawing = asyncio.Lock()  # or closing would take the registry from under a withdrawal
         self._wanted: set[str] = set()
         self._revisit: asyncio.TimerHandle | None = None
         self._saved = ""
@@ -165,13 +166,12 @@ class Agent:
 
     def withdraw(self) -> concurrent.futures.Future[None]:
         """Withdraw everything that is registered."""
+        return self._thread.submit(self._withdraw())
 
-        async def end() -> None:
-            leaving, self._registrations = self._registrations, []
-            for registration in leaving:
-                await registration.withdraw()
-
-        return self._thread.submit(end())
+    async def _withdraw(self) -> None:
+        async with self._withdrawing:
+            while self._registrations:
+                await self._registrations.pop().withdraw()
 
     def want(self, hosts: Iterable[str]) -> None:
         """Have the registry watch the services with these full names too."""
@@ -197,8 +197,7 @@ class Agent:
         async def end() -> None:
             for work in self._work:
                 work.cancel()
-            for registration in self._registrations:
-                await registration.withdraw()
+            await self._withdraw()
             if self._registry is not None:
                 await self._registry.aclose()
 

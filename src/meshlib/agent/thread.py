@@ -22,6 +22,8 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -33,12 +35,12 @@ class LoopThread:
             self._loop.close()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run `work` on the loop. Raises RuntimeError when it has ended."""
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
-            raise
+        """Run `work` on the loop. Raises RuntimeError once it was told to stop."""
+        with self._lock:  # what is accepted comes before the end, and so does run, or is cancelled
+            if not self._stopped:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise RuntimeError(f"the thread {self._thread.name} was told to stop")
 
     @property
     def current(self) -> bool:
@@ -47,8 +49,10 @@ class LoopThread:
 
     def stop(self, timeout: float) -> None:
         """Cancel what runs, end the loop and wait for the thread, at most `timeout` seconds."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._cancel_all)
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._loop.call_soon_threadsafe(self._cancel_all)
         if not self.current:
             self._thread.join(timeout)
 

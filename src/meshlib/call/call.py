@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshlib.errors import Attempt, Evidence
 from meshlib.plan.cluster import Cluster
 from meshlib.plan.route import HeaderOps, RoutePlan
+from meshlib.policy.match import HeadView
 from meshlib.policy.outcome import Failure
 from meshlib.state.endpoint import EndpointState
 
@@ -63,6 +64,9 @@ class Call:
         cluster_headers: the header changes of the weighted destination chosen.
         attempts: so far.
         tried: the endpoints they went to, for the next to avoid.
+        head: of the request, for consistent hashing; None where nobody needs it.
+        key: the hash by which its endpoint is chosen; None: any will do.
+        set_cookie: the value of a `Set-Cookie` for the response, so that the next call has the same key.
     """
 
     __slots__ = (
@@ -72,9 +76,12 @@ class Call:
         "cluster",
         "cluster_headers",
         "deadline",
+        "head",
         "host",
         "idempotent",
+        "key",
         "route",
+        "set_cookie",
         "started",
         "tried",
         "version",
@@ -89,8 +96,12 @@ class Call:
         body: Body = EMPTY_BODY,
         deadline: float | None = None,
         version: str = "",
+        head: HeadView | None = None,
     ) -> None:
         self.host = host
+        self.head = head
+        self.key: int | None = None
+        self.set_cookie: bytes | None = None
         self.started = started
         self.idempotent = idempotent
         self.body = body

@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 Random = Callable[[], float]
 
 
-def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flow:
+def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flow:  # noqa: C901 - one line of thought, read in one go
     """One call as a generator of effects.
 
     Args:
@@ -57,6 +57,10 @@ def call_flow(route: RoutePlan, call: Call, clock: Clock, random: Random) -> Flo
     index = route.split.choose(random)
     cluster = call.cluster = route.split.clusters[index]
     call.cluster_headers = route.split.headers[index]
+
+    # What the key is stands above retry too: a retry of a keyed call goes on from where its key led.
+    if cluster.hash_key is not None and call.head is not None:
+        call.key, call.set_cookie = cluster.hash_key.affinity(call.head, random)
 
     # The budget is credited once per call and never per attempt, or retries would pay for retries.
     retry = route.retry
@@ -122,7 +126,9 @@ def _try(
     if expires is not None and now >= expires:
         return Outcome(failure=Failure.DEADLINE, sent=False)
     retry = route.retry
-    endpoint = cluster.picker.pick(now, call.tried if retry is None or retry.avoid_tried else ())
+    tried = call.tried if retry is None or retry.avoid_tried else ()
+    key = call.key
+    endpoint = cluster.picker.pick(now, tried) if key is None else cluster.picker.pick(now, tried, key)
     if endpoint is None:
         return Outcome(failure=Failure.NO_ENDPOINTS, sent=False)
     ticket = _begin(cluster, endpoint, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import socket
 import time
 from typing import Any
 
@@ -149,6 +150,7 @@ def _plan(settings: Settings) -> Plan:
         identity=settings.identity != "none",
         service=settings.service,
         labels=settings.labels,
+        caller=socket.gethostname(),
     )
 
 

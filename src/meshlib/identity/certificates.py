@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from meshlib.errors import IdentityError
+from meshlib.identity.leaf import is_ca
 from meshlib.identity.loading import load_into
 from meshlib.identity.material import Material
 from meshlib.identity.spiffe import parse
@@ -64,6 +65,9 @@ def make_material(source: str, certificates: bytes, key: bytes, roots: bytes) ->
     chain = _bounded(source, "the certificate", certificates, MAX_CHAIN)
     trusted = _bounded(source, "the bundle of roots", roots, MAX_ROOTS)
     peer = _handshake(source, chain, key, trusted)
+    if is_ca(ssl.PEM_cert_to_DER_cert(split(chain)[0].decode("ascii"))):
+        problem = "the certificate is a CA's (CA:TRUE), which peers refuse"
+        raise IdentityError(source, problem, "issue one to the workload: basicConstraints CA:FALSE, or none")
     uris = [value for kind, value in peer.get("subjectAltName", ()) if kind == "URI"]
     if len(uris) != 1:
         problem = f"the certificate names {len(uris)} URIs ({_listed(uris)}) where a SPIFFE ID is the only one"

@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 from meshlib.errors import IdentityError
 from meshlib.identity.handshakes import TLS_HANDSHAKE, IncomingLink, IncomingPlain, IncomingSocket, Refused, first_byte
 from meshlib.identity.keeper import Identity
+from meshlib.identity.leaf import OF_A_CA, is_ca
 from meshlib.identity.loading import load_into
 from meshlib.identity.material import Material
 from meshlib.identity.presented import expired, presented_id
@@ -233,6 +234,8 @@ class Serving(ssl.SSLContext):
         # OpenSSL doesn't verify the certificate of a resumed session again.
         if tls.session_reused and (began is not self or expired(certificate, time.time())):
             raise self._refuse("it resumes a session whose certificate holds no longer")
+        if is_ca(tls.getpeercert(True) or b""):
+            raise self._refuse(OF_A_CA)
         try:
             return presented_id(cast("dict[str, Any]", certificate), self.trust_domain)
         except ValueError as error:

@@ -13,92 +13,24 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
-from random import random
-from typing import NamedTuple
+from typing import cast
 
 from meshlib.identity.certificates import split
 from meshlib.identity.keeper import Commit, Identity
 from meshlib.identity.loading import load_into
 from meshlib.identity.material import Material
-from meshlib.identity.verifying import OutgoingContext
+from meshlib.identity.secured import Secured
+from meshlib.identity.verifying import Expecting, OutgoingContext
 from meshlib.plan.peers import PeerTls
 
-__all__ = ["Link", "PeerContexts", "Secured", "fit"]
+__all__ = ["PeerContexts"]
 
 log = logging.getLogger("meshlib.identity")
 
 MAX_FILE = 4 * 1024 * 1024
 """Bytes of a PEM file: the bundles of public CAs have some 250 kB."""
 
-KEPT, SPREAD = 0.8, 0.2
-"""Shares of what is left of an old certificate: its connections go on for the first, and end at random within the
-second (90 % ± 10 %), so that a fleet doesn't open all its connections anew at once."""
-
 Stamp = tuple[tuple[int, int, int] | None, ...]
-
-
-class Secured(NamedTuple):
-    """How connections to one kind of peer are secured as of now.
-
-    Attributes:
-        context: for new connections; None: there is none, see `problem`.
-        server_hostname: the name to send.
-        problem: why there is no context.
-        roots: the CAs trusted, each in PEM; None: files, the system's, or nobody is verified.
-        expires: monotonic seconds at which our certificate ends; None: of no mesh identity.
-    """
-
-    context: ssl.SSLContext | None
-    server_hostname: str
-    problem: str = ""
-    roots: frozenset[bytes] | None = None
-    expires: float | None = None
-
-
-def fit(made: Secured, made_at: float, share: float, current: Secured, now: float) -> bool:
-    """Whether an open connection may be used on.
-
-    Args:
-        made: what it was opened with.
-        made_at: monotonic seconds of its opening.
-        share: of this connection, random in [0, 1): spreads the end of those opened together.
-        current: what is in force for its peer.
-        now: monotonic seconds.
-
-    Returns:
-        True while nothing has changed. Not once a root that was trusted then isn't any more: the peer may owe its place
-        to it. With a renewed certificate of ours, until some time before the old one ends. What was secured by other
-        files than now, at once no more.
-    """
-    if made is current:
-        return True
-    if current.context is None or made.roots is None or current.roots is None or made.expires is None:
-        return False
-    if not made.roots <= current.roots:
-        return False
-    return now < made_at + (made.expires - made_at) * (KEPT + SPREAD * share)
-
-
-class Link:
-    """What a connection remembers of how it was secured.
-
-    Args:
-        current: tells what is in force for its peer.
-        now: monotonic seconds.
-    """
-
-    __slots__ = ("_current", "_made_at", "_share", "secured")
-
-    def __init__(self, current: Callable[[], Secured], now: float) -> None:
-        self._current = current
-        self._made_at = now
-        self._share = random()
-        self.secured = current()
-
-    def fit(self, now: float) -> bool:
-        """Whether the connection may be used on; see `fit`."""
-        current = self._current()
-        return current is self.secured or fit(self.secured, self._made_at, self._share, current, now)
 
 
 class PeerContexts:
@@ -120,6 +52,7 @@ class PeerContexts:
         self._clock = clock
         self._wall = wall
         self._material: Material | None = None
+        self._base: tuple[Material, OutgoingContext] | None = None
         self._made: dict[PeerTls, Secured] = {}
         self._stamps: dict[PeerTls, Stamp] = {}
         self._shared: dict[tuple[PeerTls, Stamp], ssl.SSLContext] = {}
@@ -200,7 +133,7 @@ class PeerContexts:
         with self._lock:
             peers = [peer for peer in self._made if peer.mode == "ISTIO_MUTUAL"]
         # Also where no peer needs it: a material that can't be used is refused now, not at the next plan.
-        _mesh_context(material, ())
+        self._based_on(material)
         built = {peer: self._build(peer, material) for peer in peers}
 
         def commit() -> None:
@@ -242,7 +175,15 @@ class PeerContexts:
             problem = f"the identity {peer.names[0][:200]!r} is not of the trust domain {material.id.trust_domain}"
             return Secured(None, peer.sni, problem)
         expires = self._clock() + (material.not_after - self._wall())
-        return Secured(_mesh_context(material, names), peer.sni, "", frozenset(split(material.roots)), expires)
+        # One context for all of them: any number of instances may announce identities, each its own.
+        context = cast("ssl.SSLContext", Expecting(self._based_on(material), names))
+        return Secured(context, peer.sni, "", frozenset(split(material.roots)), expires)
+
+    def _based_on(self, material: Material) -> OutgoingContext:
+        base = self._base
+        if base is None or base[0] is not material:
+            base = self._base = material, _mesh_context(material)
+        return base[1]
 
     def _explained(self, made: Secured) -> Secured:
         # Only this changes without an announcement: the reason why there is no identity yet.
@@ -254,8 +195,8 @@ class PeerContexts:
         return made._replace(problem=f"no certificate yet from {self._identity.url}: {error or 'nothing came so far'}")
 
 
-def _mesh_context(material: Material, names: tuple[str, ...]) -> ssl.SSLContext:
-    context = _fresh(names)
+def _mesh_context(material: Material) -> OutgoingContext:
+    context = _fresh(None)
     context.load_verify_locations(cadata=material.roots.decode("ascii"))
     load_into(context, material.certificates, material.key)
     return context
@@ -280,7 +221,7 @@ def _file_context(peer: PeerTls) -> ssl.SSLContext:
     return context
 
 
-def _fresh(names: tuple[str, ...]) -> OutgoingContext:
+def _fresh(names: tuple[str, ...] | None) -> OutgoingContext:
     context = OutgoingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.names = names
     context.check_hostname = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from meshlib.plan.affinity import HashKey
 from meshlib.plan.peers import PeerTls
 from meshlib.policy.balance import Picker
 from meshlib.state.breaker import BreakerPolicy
@@ -59,6 +60,7 @@ class Cluster:
         subset: the subset's name, "" for all endpoints.
         labels: what an endpoint must wear to be in.
         picker: chooses an endpoint.
+        hash_key: what consistent hashing hashes of a request; None: the balancer doesn't hash.
         peers: TLS towards endpoints, by (host, port); who is missing is spoken to in the clear.
         total: the endpoints of the host before the subset's labels were asked for.
     """
@@ -67,6 +69,7 @@ class Cluster:
         "breaker",
         "budget",
         "deadline",
+        "hash_key",
         "hedge",
         "host",
         "labels",
@@ -97,6 +100,7 @@ class Cluster:
         hedge: HedgePolicy | None = None,
         deadline: float | None = None,
         peers: Mapping[tuple[str, int], PeerTls] = {},
+        hash_key: HashKey | None = None,
     ) -> None:
         self.name = name
         self.host = host
@@ -112,6 +116,7 @@ class Cluster:
         self.hedge = hedge
         self.deadline = deadline
         self.peers = peers
+        self.hash_key = hash_key
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {len(self.endpoints)} endpoints>"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
+from meshlib.plan.affinity import MakePicker, hash_key, maker
 from meshlib.plan.cluster import Cluster
 from meshlib.plan.encryption import peers_of
 from meshlib.plan.hosts import Host, Member
 from meshlib.plan.peers import PeerTls
 from meshlib.plan.policies import balancer, breaker, budget, hedge, limits, outlier, over, panic
-from meshlib.policy.balance import PANIC_THRESHOLD, PICKERS, FailoverPicker, Picker
+from meshlib.policy.balance import PANIC_THRESHOLD, FailoverPicker, Picker
+from meshlib.policy.hashing import HashPicker
 from meshlib.resources import DestinationRuleSpec, OutboundPolicySpec, Resource, TrafficPolicy, fqdn
+from meshlib.state.cluster import ClusterState
 from meshlib.state.store import StateStore
 
 __all__ = ["Clusters"]
@@ -51,6 +55,7 @@ class Clusters:
         now: monotonic seconds.
         random: uniform in [0, 1).
         identity: whether the caller has one, and so speaks mTLS to endpoints that announce theirs.
+        caller: the name of its machine, which `useSourceIp` hashes.
 
     Attributes:
         compiled: the clusters, by name.
@@ -67,6 +72,7 @@ class Clusters:
         random: Random,
         *,
         identity: bool = False,
+        caller: str = "",
     ) -> None:
         self._hosts = hosts
         self._store = store
@@ -74,6 +80,7 @@ class Clusters:
         self._random = random
         self._namespace = namespace
         self._identity = identity
+        self._caller = caller
         self._rules: dict[str, list[tuple[str, DestinationRuleSpec]]] = {}
         self._policies: dict[str, dict[str, list[tuple[str, OutboundPolicySpec]]]] = {}
         for resource in resources:
@@ -148,13 +155,16 @@ class Clusters:
             for host in [fqdn(one.host, namespace)]
             for to in [self._port(host, None, port)]
         }
-        make = PICKERS[balancer(policy, outbound)]
+        kind = balancer(policy, outbound)
+        hashing = policy.load_balancer.consistent_hash if policy.load_balancer is not None else None
+        make = maker(kind, hashing)
+        state = self._store.cluster(name)
         # While endpoints elsewhere can take over, a bad one here is no better than nothing.
         level = panic(policy, outbound, NO_PANIC if others else PANIC_THRESHOLD)
-        picker = self._picker(make, name, group, level)
-        if others:
-            tiers = {name: picker} | {to: self._picker(make, name, other, level) for to, other in others.items()}
-            picker = FailoverPicker(tiers, self._random)
+        groups = {name: group} | others
+        tiers = {to: self._picker(make, state, to, one, level) for to, one in groups.items()}
+        picker = FailoverPicker(tiers, self._random) if others else tiers[name]
+        state.tables = {to: tier.table for to, tier in tiers.items() if isinstance(tier, HashPicker)}
         peers: dict[tuple[str, int], PeerTls] = {}
         for tier in (*reversed(others.values()), group):
             peers |= peers_of(tier.host, tier.members, tier.policy.tls, identity=self._identity)
@@ -164,7 +174,7 @@ class Clusters:
             subset or "",
             group.labels,
             picker,
-            self._store.cluster(name),
+            state,
             total=group.total,
             limits=limits(policy),
             budget=budget(policy, outbound),
@@ -173,11 +183,14 @@ class Clusters:
             hedge=hedge(outbound),
             deadline=outbound.deadline,
             peers=peers,
+            hash_key=hash_key(hashing, self._caller) if hashing is not None and state.tables else None,
         )
 
-    def _picker(self, make: type[Picker], name: str, group: _Group, level: float) -> Picker:
+    def _picker(self, make: MakePicker, state: ClusterState, tier: str, group: _Group, level: float) -> Picker:
+        if isinstance(make, partial):
+            make = partial(make, last=state.tables.get(tier))
         return make(
-            [self._store.endpoint(name, member.host, member.port, self._now) for member in group.members],
+            [self._store.endpoint(state.name, member.host, member.port, self._now) for member in group.members],
             [member.weight for member in group.members],
             [member.healthy for member in group.members],
             self._random,

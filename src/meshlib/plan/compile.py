@@ -35,6 +35,7 @@ def compile_plan(
     identity: bool = False,
     service: str | None = None,
     labels: Mapping[str, str] = NO_LABELS,
+    caller: str = "",
 ) -> Plan:
     """The plan by which callers in `namespace` live.
 
@@ -49,9 +50,10 @@ def compile_plan(
         identity: whether this process has one, and so speaks mTLS to endpoints that announce theirs.
         service: of this process, None for a pure client.
         labels: of this process.
+        caller: the name of this process's machine, which `useSourceIp` hashes.
     """
     hosts = hosts_of(snapshot.instances, snapshot.resources)
-    clusters = Clusters(hosts, snapshot.resources, namespace, store, now, random, identity=identity)
+    clusters = Clusters(hosts, snapshot.resources, namespace, store, now, random, identity=identity, caller=caller)
     routes = Routes(clusters, strategy)
     services = _virtual_services(snapshot.resources)
     names: dict[str, VirtualHost] = {}

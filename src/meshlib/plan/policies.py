@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from meshlib.plan.cluster import HedgePolicy, Limits
 from meshlib.policy.balance import PANIC_THRESHOLD, PICKERS
+from meshlib.policy.hashing import Maglev, RingHash
 from meshlib.resources import OutboundPolicySpec, OutlierDetection, TrafficPolicy
 from meshlib.state.breaker import BreakerPolicy
 from meshlib.state.budget import BudgetPolicy
@@ -33,10 +34,14 @@ def over(base: TrafficPolicy, own: TrafficPolicy | None) -> TrafficPolicy:
 
 
 def balancer(policy: TrafficPolicy, outbound: OutboundPolicySpec) -> str:
-    """The name of the picker: the OutboundPolicy's goes before the DestinationRule's."""
+    """The name of the picker: the OutboundPolicy's goes before the DestinationRule's, consistent hashing too."""
     if outbound.load_balancer is not None:
         return outbound.load_balancer
-    simple = policy.load_balancer.simple if policy.load_balancer is not None else None
+    if policy.load_balancer is None:
+        return "LEAST_REQUEST"
+    hashed, simple = policy.load_balancer.consistent_hash, policy.load_balancer.simple
+    if hashed is not None:
+        return RingHash.name if hashed.maglev is None else Maglev.name
     return simple if simple in PICKERS else "LEAST_REQUEST"
 
 

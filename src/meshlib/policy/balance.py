@@ -63,8 +63,11 @@ class Picker:
         self._even = len(set(usable_weights)) <= 1
         self._cumulative = list(itertools.accumulate(usable_weights))
 
-    def pick(self, now: float, tried: Sequence[EndpointState]) -> EndpointState | None:
-        """Choose an endpoint at `now`, if possible none of `tried`; None only when the cluster has no endpoint."""
+    def pick(self, now: float, tried: Sequence[EndpointState], key: int | None = None) -> EndpointState | None:
+        """Choose an endpoint at `now`, if possible none of `tried`; None only when the cluster has no endpoint.
+
+        Calls of one `key` go to one endpoint where the picker hashes; other pickers don't look at it.
+        """
         if not self._usable:
             return None
         state = self._choose(now)
@@ -262,9 +265,9 @@ class FailoverPicker(Picker):
         super().__init__([*weights], [*weights.values()], [state in healthy for state in weights], random)
         self.tiers = dict(tiers)
 
-    def pick(self, now: float, tried: Sequence[EndpointState]) -> EndpointState | None:
+    def pick(self, now: float, tried: Sequence[EndpointState], key: int | None = None) -> EndpointState | None:
         """As the tier in use does."""
-        return self.tiers[self.in_use(now)].pick(now, tried)
+        return self.tiers[self.in_use(now)].pick(now, tried, key)
 
     def in_use(self, now: float) -> str:
         """The name of the tier that chooses at `now`."""

@@ -60,6 +60,9 @@ APPROXIMATED: Mapping[tuple[type, str], Approximation] = {
     (istio.LoadBalancerSettings, "simple"): Approximation(
         "PASSTHROUGH", "a library has no original destination to pass through to; it balances by LEAST_REQUEST instead"
     ),
+    (istio.ConsistentHashLB, "useSourceIp"): Approximation(
+        None, "the caller is the source: every call of this process has its machine's host name for a key"
+    ),
     (istio.TrafficPolicy, "retryBudget"): Approximation(
         None,
         "limits retries to percent of the calls of the last 10 s, and minRetryConcurrency a second besides; Istio"
@@ -98,7 +101,7 @@ _IGNORED: Mapping[type, Mapping[str, str]] = {
     istio.TrafficPolicy: _table(_LATER, "portLevelSettings") | _table(_PROXY, "tunnel", "proxyProtocol"),
     istio.ClientTLSSettings: _table(_LATER, "credentialName", "caCrl"),
     istio.LoadBalancerSettings: _table(
-        _LATER, "consistentHash", "localityLbSetting", "zoneAwareLbSetting", "warmup", "warmupDurationSecs"
+        _LATER, "localityLbSetting", "zoneAwareLbSetting", "warmup", "warmupDurationSecs"
     ),
     istio.TCPSettings: _table(_LATER, "tcpKeepalive", "maxConnectionDuration"),
     istio.HTTPSettings: _table(_LATER, "h2UpgradePolicy", "maxConcurrentStreams", "http2KeepAlive")

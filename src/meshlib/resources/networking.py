@@ -7,21 +7,23 @@ types lack are in `meshlib.resources.fields`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from meshlib.resources.units import Base64, Count, Percentage, Port, Seconds, SecondsOrOff, Status
+from meshlib.resources.units import Base64, Count, Percentage, Port, Range, Seconds, SecondsOrOff, Status
 
 __all__ = [
     "Abort",
     "ClientTLSSettings",
     "ConnectionPoolSettings",
+    "ConsistentHashLB",
     "CorsPolicy",
     "Delay",
     "Destination",
     "DestinationRuleSpec",
     "HTTPBody",
+    "HTTPCookie",
     "HTTPDirectResponse",
     "HTTPFaultInjection",
     "HTTPMatchRequest",
@@ -34,10 +36,12 @@ __all__ = [
     "HeaderOperations",
     "Headers",
     "LoadBalancerSettings",
+    "MagLev",
     "OutlierDetection",
     "Percent",
     "PortSelector",
     "RetryBudget",
+    "RingHash",
     "ServiceEntrySpec",
     "ServicePort",
     "StringMatch",
@@ -48,6 +52,12 @@ __all__ = [
     "WorkloadEntry",
 ]
 
+
+MAX_RING = 2**20
+"""Points; a ring of more takes seconds to build in Python at each change of endpoints. Envoy's bound is 2^23."""
+
+MAX_TABLE = 5_000_011
+"""Places; Envoy's and Istio's bound."""
 
 _Simple = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"]
 
@@ -236,10 +246,46 @@ class VirtualServiceSpec(_Message, frozen=True):
     http: tuple[HTTPRoute, ...] = ()
 
 
+class HTTPCookie(_Message, frozen=True):
+    """A cookie to hash. With a `ttl` one is made for who has none; 0s lasts as long as the client's session."""
+
+    name: str
+    path: str = ""
+    ttl: SecondsOrOff | None = None
+
+
+class RingHash(_Message, frozen=True):
+    """A ring of points, so many at least; the more, the evener."""
+
+    minimum_ring_size: Annotated[int, Range(1, MAX_RING)] = 1024
+
+
+class MagLev(_Message, frozen=True):
+    """A table of so many places, a prime number; Istio's default is Envoy's."""
+
+    table_size: Annotated[int, Range(2, MAX_TABLE)] = 65537
+
+
+class ConsistentHashLB(_Message, frozen=True):
+    """Requests of one key go to one endpoint: exactly one of the four keys, and a ring (the default) or a table.
+
+    `minimum_ring_size` is the old place of the ring's.
+    """
+
+    http_header_name: str | None = None
+    http_cookie: HTTPCookie | None = None
+    use_source_ip: bool | None = None
+    http_query_parameter_name: str | None = None
+    ring_hash: RingHash | None = None
+    maglev: MagLev | None = None
+    minimum_ring_size: Annotated[int, Range(0, MAX_RING)] | None = None
+
+
 class LoadBalancerSettings(_Message, frozen=True):
-    """LEAST_CONN is the old name of LEAST_REQUEST."""
+    """One of the two. LEAST_CONN is the old name of LEAST_REQUEST."""
 
     simple: _Simple | None = None
+    consistent_hash: ConsistentHashLB | None = None
 
 
 class TCPSettings(_Message, frozen=True):

@@ -17,6 +17,7 @@ from meshlib.resources.authorization import AuthorizationPolicySpec
 from meshlib.resources.authorizing import check_authorization
 from meshlib.resources.documents import Path, Spec, show
 from meshlib.resources.fields import nearest
+from meshlib.resources.hashing import check_balancer
 from meshlib.resources.inbound import InboundPolicySpec
 from meshlib.resources.limiting import check_inbound_policy
 from meshlib.resources.outbound import OutboundPolicySpec
@@ -75,6 +76,8 @@ def _destination_rule(spec: istio.DestinationRuleSpec, at: Path) -> Iterator[Fin
 
 
 def _traffic_policy(policy: istio.TrafficPolicy | None, at: Path) -> Iterator[Finding]:
+    if policy is not None and policy.load_balancer is not None:
+        yield from check_balancer(policy.load_balancer, (*at, "loadBalancer"))
     if policy is not None and policy.tls is not None:
         yield from check_tls(policy.tls, (*at, "tls"))
 

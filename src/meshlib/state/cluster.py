@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from threading import Lock
+from typing import NamedTuple
 
 from meshlib.state.breaker import CircuitBreaker
 from meshlib.state.budget import RetryBudget
 from meshlib.state.endpoint import Limit
 from meshlib.state.outlier import Outliers
 
-__all__ = ["ClusterState", "Latencies"]
+__all__ = ["ClusterState", "HashTable", "Latencies"]
 
 SAMPLES = 512
 FRESH = 3.0
@@ -49,10 +51,29 @@ class Latencies:
             return self._value
 
 
-class ClusterState:
-    """Breaker, budget, limits and latencies of one cluster; survives a plan swap."""
+class HashTable(NamedTuple):
+    """What a key of consistent hashing is looked up in.
 
-    __slots__ = ("breaker", "budget", "hedges", "latencies", "name", "outliers", "requests", "retries")
+    Attributes:
+        made_of: the algorithm, its size, the addresses and their weights: what is made of the same is the same.
+        points: of a ring, ascending; empty for a table.
+        owners: the index among the addresses of whom each point, or place of the table, belongs to.
+    """
+
+    made_of: tuple[object, ...]
+    points: array[int]
+    owners: array[int]
+
+
+class ClusterState:
+    """Breaker, budget, limits and latencies of one cluster; survives a plan swap.
+
+    Attributes:
+        tables: of consistent hashing, by the cluster whose endpoints they hold, so that a new plan for the same
+            endpoints needn't make them anew. Touched by whoever compiles plans only.
+    """
+
+    __slots__ = ("breaker", "budget", "hedges", "latencies", "name", "outliers", "requests", "retries", "tables")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -63,3 +84,4 @@ class ClusterState:
         self.outliers = Outliers()
         self.requests = Limit()
         self.retries = Limit()
+        self.tables: dict[str, HashTable] = {}

@@ -134,7 +134,7 @@ class Simulation:
                 f"{request.method} {request.host} has no route to a cluster; simulate what calls endpoints"
             )
         idempotent = request.method in IDEMPOTENT_METHODS
-        call = Call(request.host, self.now, idempotent=idempotent, version=self.plan.version)
+        call = Call(request.host, self.now, idempotent=idempotent, version=self.plan.version, head=head)
         self.running.add(call)
         flow = call_flow(route, call, self.timeline.clock, self._mesh.random)
         _Run(self, flow, lambda run, outcome: self._end(call, outcome)).step(None)

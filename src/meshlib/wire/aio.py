@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from meshlib.call.effects import Failure
-from meshlib.identity.outgoing import Link, Secured
+from meshlib.identity.secured import Link, Secured
 from meshlib.wire.aio_streams import Body, NetworkStream
 from meshlib.wire.clock import connect_by, seconds_until, soonest
 from meshlib.wire.encode import Encoded

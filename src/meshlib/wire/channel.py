@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from meshlib.call.effects import Failure
-from meshlib.identity.outgoing import Secured
+from meshlib.identity.secured import Secured
 from meshlib.wire import aio
 from meshlib.wire.encode import Encoded
 from meshlib.wire.message import AsyncReply, Request, Timing, WireError

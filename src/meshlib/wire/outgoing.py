@@ -136,7 +136,9 @@ class Outgoing:
         return Request(self.head.method.encode("ascii"), self._target, headers, self.body, resend=resend)
 
     def response_headers(self, headers: RawHeaders) -> RawHeaders:
-        """The response's headers, changed as the route asks."""
+        """The response's headers, changed as the route asks, and with the cookie that the call was given a key by."""
+        if self.call.set_cookie is not None:
+            headers = [*headers, (b"set-cookie", self.call.set_cookie)]
         if self.route.headers is None and self.call.cluster_headers is None:
             return headers
         for ops in (self.route.headers, self.call.cluster_headers):
@@ -226,7 +228,7 @@ def outgoing(
     options = request.extensions.get(EXTENSION)
     if options is not None:
         idempotent = options.get("idempotent", idempotent)
-    call = Call(host, now, idempotent=idempotent, deadline=inherited.deadline, version=plan.version)
+    call = Call(host, now, idempotent=idempotent, deadline=inherited.deadline, version=plan.version, head=head)
 
     route = virtual.simple or virtual.route(head)
     found = Outgoing(client, request, scheme, call, route or NO_ROUTE, head, inherited)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import anyio
 
 from meshlib.call.effects import Failure
-from meshlib.identity.outgoing import Secured
+from meshlib.identity.secured import Secured
 from meshlib.wire.channel import AsyncChannelBase
 from meshlib.wire.clock import connect_by, seconds_until
 from meshlib.wire.encode import Encoded

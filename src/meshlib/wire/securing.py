@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import NoReturn
 
 from meshlib.call.effects import Failure
-from meshlib.identity.outgoing import Link, Secured
+from meshlib.identity.secured import Link, Secured
 from meshlib.identity.verifying import OutgoingSocket, explain
 from meshlib.wire.message import WireError
 from meshlib.wire.sockets import READABLE, WRITABLE

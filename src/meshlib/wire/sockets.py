@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from meshlib.call.effects import Failure
-from meshlib.identity.outgoing import Link
+from meshlib.identity.secured import Link
 from meshlib.identity.verifying import OutgoingSocket
 from meshlib.wire.clock import soonest
 from meshlib.wire.encode import Encoded

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.consul import ConsulAgent, ConsulCluster, StartCluster, StartConsul
+from tests.support.consul import SHARED, ConsulAgent, ConsulCluster, StartCluster, StartConsul
 from tests.support.parts import part
 
 
@@ -31,7 +31,7 @@ def consul_binary() -> Path:
 @pytest.fixture(scope="session")
 def consul(consul_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
     """One agent for all tests of a worker process, with its CA on and ACLs off. Use names of your own."""
-    agent = ConsulAgent(consul_binary, tmp_path_factory.mktemp("consul"))
+    agent = ConsulAgent(consul_binary, tmp_path_factory.mktemp("consul"), config=SHARED)
     with contextlib.closing(agent):
         agent.start()
         yield agent

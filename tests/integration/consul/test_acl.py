@@ -17,6 +17,7 @@ from tests.integration.workers.fleet import environment
 from tests.support import eventually
 from tests.support.consul import ConsulAgent, StartConsul
 from tests.support.fences import DOCS, blocks
+from tests.support.routes import route_named
 from tests.support.servers import Fleet, Server
 
 APPS = Path(__file__).parents[1] / "apps"
@@ -32,17 +33,6 @@ REVIEWS = (OURS.replace("web", "reviews"), NODES, KEYS)
 """What a service needs that calls nobody."""
 
 OPERATOR = ('key_prefix "meshlib/" { policy = "write" }', 'service_prefix "" { policy = "read" }', NODES)
-
-DOCUMENT = """
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: reviews}
-spec:
-  hosts: [reviews]
-  http:
-  - name: written
-    route: [{destination: {host: reviews}}]
-"""
 
 
 class Place:
@@ -120,7 +110,7 @@ def test_a_service_and_its_caller_live_by_the_rules_of_the_how_to(
     assert {tuple(re.sub(r"\s*#.*", "", text).strip().splitlines()) for text in written} >= {RULES, OPERATOR}
     allowed = {"SourceName": "web", "DestinationName": "reviews", "Action": "allow"}
     intention = place.agent.request("POST", "/v1/connect/intentions", allowed).json()["ID"]
-    place.meshlib("apply", "-f", "-", token=place.token(*OPERATOR), text=DOCUMENT)
+    place.meshlib("apply", "-f", "-", token=place.token(*OPERATOR), text=route_named("written"))
     server = place.guarded()
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", place.token(*RULES))
     mesh = place.mesh()
@@ -181,7 +171,7 @@ def test_a_token_in_a_file_is_replaced_while_the_process_runs(place: Place) -> N
     aside.rename(file)
     place.agent.delete(f"/v1/acl/token/{known['AccessorID']}")
     for number in (1, 2):
-        text = DOCUMENT.replace("written", f"written-{number}")
+        text = route_named(f"written-{number}")
         place.meshlib("apply", "-f", "-", token=place.agent.token, text=text)
         eventually(lambda number=number: routes(mesh) == [f"reviews[written-{number}]"], PATIENCE)  # type: ignore[misc]
     eventually(lambda: mesh.status().ok, PATIENCE)
@@ -192,7 +182,7 @@ def test_a_token_in_a_file_is_replaced_while_the_process_runs(place: Place) -> N
 def test_a_token_that_may_no_longer_read_documents_deletes_none(place: Place) -> None:
     file = place.folder / "token"
     file.write_text(place.token(*RULES))
-    place.meshlib("apply", "-f", "-", token=place.agent.token, text=DOCUMENT)
+    place.meshlib("apply", "-f", "-", token=place.agent.token, text=route_named("written"))
     mesh = place.mesh(f"?token_file={file}")
     assert routes(mesh) == ["reviews[written]"]
     aside = place.folder / "token.new"
@@ -200,7 +190,7 @@ def test_a_token_that_may_no_longer_read_documents_deletes_none(place: Place) ->
     aside.rename(file)
     # The query that waits was let in with the old token; the next one isn't, and has its answer at the next change.
     for name in ("second", "third"):
-        text = DOCUMENT.replace("written", name)
+        text = route_named(name)
         place.meshlib("apply", "-f", "-", token=place.agent.token, text=text)
     eventually(lambda: KEYS in said_of(mesh), PATIENCE)
     assert routes(mesh) == ["reviews[second]"]
@@ -209,9 +199,11 @@ def test_a_token_that_may_no_longer_read_documents_deletes_none(place: Place) ->
 def test_an_operator_is_told_which_rule_lacks(place: Place) -> None:
     writes, services, machines = OPERATOR
     place.agent.put("/v1/agent/service/register", {"Name": "reviews", "Address": "127.0.0.1", "Port": 9})
-    said = place.meshlib("apply", "-f", "-", token=place.token(KEYS, services, machines), text=DOCUMENT, status=1)
-    assert writes.replace("meshlib", "<prefix>") in said
-    place.meshlib("apply", "-f", "-", token=place.token(writes), text=DOCUMENT)
+    said = place.meshlib(
+        "apply", "-f", "-", token=place.token(KEYS, services, machines), text=route_named("written"), status=1
+    )
+    assert writes in said
+    place.meshlib("apply", "-f", "-", token=place.token(writes), text=route_named("written"))
     whole = place.meshlib("status", token=place.token(*OPERATOR))
     assert re.search(r"default +reviews +1", whole)
     assert "warning" not in whole

@@ -6,7 +6,7 @@ import http.client
 import socket
 import ssl
 import tempfile
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,13 @@ from tests.support.ports import LOOPBACK
 def test_an_agent_finds_what_was_registered(consul: ConsulAgent) -> None:
     consul.put("/v1/agent/service/register", {"Name": "agents-found", "Port": 80})
     eventually(lambda: consul.get("/v1/health/service/agents-found"))
+
+
+def test_the_shared_agent_has_connections_for_all_that_its_tests_leave_behind(consul: ConsulAgent) -> None:
+    with ExitStack() as stack:
+        for _ in range(250):
+            stack.enter_context(socket.create_connection((LOOPBACK, consul.ports.http), timeout=10.0))
+        assert consul.get("/v1/status/leader")
 
 
 def test_what_was_written_survives_a_kill(start_consul: StartConsul) -> None:

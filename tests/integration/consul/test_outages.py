@@ -17,6 +17,7 @@ from tests.integration.workers.fleet import Fleet, Load, failures, load_on
 from tests.support import eventually, eventually_async
 from tests.support.consul import ConsulAgent, ConsulCluster, StartCluster
 from tests.support.cut import Cut
+from tests.support.routes import route_named
 
 AGAIN_WITHIN = 15.0
 """Seconds after which registration and configuration must be right again."""
@@ -26,17 +27,6 @@ LONGER_THAN_A_LEASE = 15.0
 
 BEFORE = 150
 AFTER = 300
-
-DOCUMENT = """
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: reviews}
-spec:
-  hosts: [reviews]
-  http:
-  - name: %s
-    route: [{destination: {host: reviews}}]
-"""
 
 
 class World(NamedTuple):
@@ -112,7 +102,7 @@ def test_no_call_fails_and_all_is_right_again_by_itself(world: World, outage: Ca
             await load.until_calls(BEFORE)
             await asyncio.to_thread(outage, world)
             healed = time.monotonic()
-            await asyncio.to_thread(world.fleet.apply, DOCUMENT % "after-the-outage")
+            await asyncio.to_thread(world.fleet.apply, route_named("after-the-outage"))
             await eventually_async(lambda: is_right(world), AGAIN_WITHIN + 10)
             right = time.monotonic() - healed
             await load.until_calls(AFTER)

@@ -328,10 +328,10 @@ async def test_what_a_token_may_not_do_is_said_with_the_rule_that_is_missing(sta
     try:
         with pytest.raises(RegistryError) as caught:
             await registry.register(Instance("web", "127.0.0.1", 1))
-        assert caught.value.way_out == 'the ACL token needs service "<this service>" { policy = "write" }'
+        assert caught.value.way_out == 'the ACL token needs service "web" { policy = "write" }'
         with pytest.raises(RegistryError) as caught:
             await registry.apply([entry("one")])
-        assert caught.value.way_out == 'the ACL token needs key_prefix "<prefix>/" { policy = "write" }'
+        assert caught.value.way_out == 'the ACL token needs key_prefix "meshlib/" { policy = "write" }'
     finally:
         await registry.aclose()
 
@@ -424,6 +424,22 @@ async def test_consul_is_reached_by_tls_with_a_client_certificate_and_a_token_in
         assert ports(await registry.snapshot(), "beside") == [1]
     finally:
         await registry.aclose()
+
+
+async def test_tls_and_plain_text_at_the_wrong_port_are_told_from_an_agent_that_is_away(
+    start_consul: StartConsul, tmp_path: Path
+) -> None:
+    trustme.CA().issue_cert("server.dc1.consul").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    agent = start_consul(config={name: str(tmp_path / "server.pem") for name in ("cert_file", "key_file")})
+    for url, way_out in (
+        (f"consul://{agent.address}?scheme=https", "that port doesn't speak TLS"),
+        (f"consul://127.0.0.1:{agent.ports.https}", "set scheme=https"),
+    ):
+        client = ConsulClient(consul_settings(url, {}))
+        with pytest.raises(RegistryError) as caught:
+            await client.get("/v1/catalog/services")
+        assert way_out in caught.value.way_out
+        await client.aclose()
 
 
 async def test_a_network_that_was_cut_and_heals_is_no_loss(consul: ConsulAgent) -> None:

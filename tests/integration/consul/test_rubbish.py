@@ -18,6 +18,7 @@ from tests.integration.workers.fleet import Fleet, failures, load_on
 from tests.support import eventually, eventually_async
 from tests.support.consul import ConsulAgent
 from tests.support.cut import Change, Cut, deep, half_json, html, huge, index, null, server_error, truncated
+from tests.support.routes import route_named
 
 PATIENCE = 20.0
 RATE = 100.0
@@ -25,17 +26,6 @@ LASTS = 1.2
 
 MOST_ASKED = 7 * 6
 """Requests in that time: 7 questions, each after 0.1 s, 0.2 s, 0.4 s and so on, of which chance may take away half."""
-
-ROUTE = """
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: reviews}
-spec:
-  hosts: [reviews]
-  http:
-  - name: %s
-    route: [{destination: {host: reviews}}]
-"""
 
 numbers = itertools.count()
 
@@ -62,7 +52,7 @@ def world(start_consul: Callable[[], ConsulAgent], tmp_path: Path) -> Iterator[W
         fleet.start("v1")
         cut = stack.enter_context(Cut(agent.address))
         mesh = stack.enter_context(meshlib.Mesh(f"consul://{cut.address}", state_dir=tmp_path / "caller"))
-        fleet.apply(ROUTE % "before")
+        fleet.apply(route_named("before"))
         eventually(lambda: mesh.explain("GET", "http://reviews/").candidates[0].route == "reviews[before]", PATIENCE)
         yield World(cut, fleet, mesh)
 
@@ -87,7 +77,7 @@ def test_calls_go_on_through_all_kinds_of_rubbish(world: World, monkeypatch: pyt
             for name, (change, says) in RUBBISH.items():
                 await endure(world, name, change, says)
             # It is all heard of again, by itself.
-            await asyncio.to_thread(world.fleet.apply, ROUTE % "after")
+            await asyncio.to_thread(world.fleet.apply, route_named("after"))
             await eventually_async(lambda: world.routes() == ["reviews[after]"], PATIENCE)
             await load.until_calls(20)
         assert [(record.status, record.error) for record in failures(load.records)[:5]] == []
@@ -116,7 +106,7 @@ def test_calls_go_on_while_answers_trickle(world: World) -> None:
     async def scenario() -> None:
         async with load_on(world.mesh, RATE) as load:
             await asyncio.to_thread(world.cut.slow, 0.05, 1)
-            await asyncio.to_thread(world.fleet.apply, ROUTE % "meanwhile")
+            await asyncio.to_thread(world.fleet.apply, route_named("meanwhile"))
             await load.until_calls(int(RATE * LASTS))
             assert world.routes() == ["reviews[before]"]  # a head of 200 bytes takes 10 s
             assert world.mesh.status().endpoints == 1

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
 import pytest
 
 from meshlib import Mesh, RegistryError
+from meshlib.agent.agent import Agent
+from meshlib.agent.thread import LoopThread
 from meshlib.plan.plan import Plan
 from meshlib.registries.base import EMPTY, Instance, Lease, Update
 from meshlib.testing.memory import MemoryRegistry
@@ -154,3 +158,69 @@ def test_first_calls_wait_to_one_moment_and_not_each_its_own_time(
 
     asyncio.run(main())
     mesh.close()
+
+
+def test_a_mesh_closed_beside_a_withdrawal_lets_it_come_to_its_end(tmp_path: Path) -> None:
+    seen: list[str] = []
+    asked, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(MemoryRegistry):
+        async def _remove(self, instance: Instance) -> None:
+            seen.append("asked to remove")
+            asked.set()
+            await asyncio.to_thread(may_go_on.wait, 5.0)
+            await super()._remove(instance)
+            seen.append("removed")
+
+        async def aclose(self) -> None:
+            seen.append("closed")
+
+    mesh = Mesh(Slow(), service="reviews", state_dir=tmp_path)
+    mesh.serve("127.0.0.1:8001")
+    eventually(lambda: mesh.status().registered)
+    with ThreadPoolExecutor(2) as threads:
+        withdrawn = threads.submit(mesh.withdraw)
+        assert asked.wait(5.0)
+        closed = threads.submit(mesh.close)
+        concurrent.futures.wait([closed], 0.2)  # all the time it would take
+        may_go_on.set()
+        withdrawn.result(5.0)
+        closed.result(5.0)
+    assert seen == ["asked to remove", "removed", "closed"]
+
+
+def test_withdrawing_takes_hold_of_an_agent_that_is_not_being_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh = Mesh(MemoryRegistry(), service="reviews", state_dir=tmp_path)
+    mesh.serve("127.0.0.1:8001")
+    eventually(lambda: mesh.status().registered)
+    withdraw, closings = Agent.withdraw, ThreadPoolExecutor(1)
+
+    def late(agent: Agent) -> concurrent.futures.Future[None]:
+        concurrent.futures.wait([closings.submit(mesh.close)], 0.2)  # all the time it would take
+        return withdraw(agent)
+
+    monkeypatch.setattr(Agent, "withdraw", late)
+    with closings:
+        mesh.withdraw()
+    assert mesh._agent is None
+
+
+def test_a_thread_that_was_told_to_stop_takes_no_more_work() -> None:
+    thread, busy, may_end = LoopThread("meshlib-test"), threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        busy.set()
+        may_end.wait(5.0)
+
+    async def more() -> None:
+        """Would never be awaited, which is a warning, and so an error here."""
+
+    thread.submit(hold())
+    assert busy.wait(5.0)
+    thread.stop(0.0)
+    with pytest.raises(RuntimeError, match="told to stop"):
+        thread.submit(more())
+    may_end.set()
+    thread.stop(5.0)

@@ -72,6 +72,7 @@ def test_the_key_does_not_show_in_a_repr() -> None:
         pytest.param(Authority().issue(WEB), "would refuse the certificate: ", "root", id="another CA"),
         pytest.param(CA.issue(WEB, usage=[SERVER]), "purpose", "clientAuth", id="servers only"),
         pytest.param(CA.issue(WEB, usage=[CLIENT]), "purpose", "serverAuth", id="clients only"),
+        pytest.param(CA.issue(WEB, ca=True), "is a CA's (CA:TRUE)", "CA:FALSE", id="a CA's"),
         pytest.param(CA.issue(WEB, WEB + "2"), "names 2 URIs", "one URI SAN", id="two"),
         pytest.param(CA.issue(names=["web.test"]), "names 0 URIs (none)", "one URI SAN", id="none"),
         pytest.param(CA.issue("https://web.test/"), "is no SPIFFE ID", "SPIFFE ID", id="no SPIFFE ID"),

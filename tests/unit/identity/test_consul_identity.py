@@ -6,12 +6,12 @@ import asyncio
 import datetime as dt
 import json
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from meshlib.errors import IdentityError, RegistryError
+from meshlib.errors import RegistryError
 from meshlib.identity import consul
 from meshlib.identity.certificates import split
 from meshlib.identity.consul import ASK_AGAIN, ConsulIdentity, ask_again
@@ -20,13 +20,12 @@ from meshlib.registries.consul import query
 from meshlib.registries.consul.client import Answer
 from tests.support import eventually_async
 from tests.support.authority import Authority, Issued
+from tests.support.watched import Watch, error, material
 
 DOMAIN = "11111111-2222-3333-4444-555555555555.consul"
 WEB = f"spiffe://{DOMAIN}/ns/default/dc/dc1/svc/web"
 LEAF, ROOTS = "/v1/agent/connect/ca/leaf/web", "/v1/agent/connect/ca/roots"
 OLD, NEW = Authority("old"), Authority("new")
-
-Watch = AsyncGenerator[Material | IdentityError, None]
 
 
 class Agent:
@@ -113,18 +112,6 @@ def watch(test: Callable[[Agent, Watch], Awaitable[None]]) -> None:
         assert agent.closed
 
     asyncio.run(run())
-
-
-async def material(watching: Watch) -> Material:
-    said = await anext(watching)
-    assert isinstance(said, Material), said
-    return said
-
-
-async def error(watching: Watch) -> str:
-    said = await anext(watching)
-    assert isinstance(said, IdentityError), said
-    return str(said)
 
 
 def test_material_is_there_when_both_halves_are() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from meshlib.errors import IdentityError
 from meshlib.identity.files import MAX_FILE, NAMES, FilesIdentity
 from meshlib.identity.material import Material
 from tests.support.authority import Authority, Issued
+from tests.support.watched import Watch, error, material
 
 WEB = "spiffe://example.org/ns/default/sa/web"
 CA = Authority()
-
-Watch = AsyncGenerator[Material | IdentityError, None]
 
 
 def put(directory: Path, issued: Issued, roots: bytes = CA.roots, names: tuple[str, str, str] | None = None) -> None:
@@ -33,18 +31,6 @@ def put(directory: Path, issued: Issued, roots: bytes = CA.roots, names: tuple[s
 
 def watching(directory: Path) -> aclosing[Watch]:
     return aclosing(FilesIdentity(directory, interval=0).watch())
-
-
-async def material(watch: Watch) -> Material:
-    said = await anext(watch)
-    assert isinstance(said, Material), said
-    return said
-
-
-async def error(watch: Watch) -> str:
-    said = await anext(watch)
-    assert isinstance(said, IdentityError), said
-    return str(said)
 
 
 async def looks(watch: Watch, count: int = 6) -> asyncio.Task[Material | IdentityError]:

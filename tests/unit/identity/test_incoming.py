@@ -83,6 +83,7 @@ REFUSED = {
     "not yet valid": (lambda root: root.issue(CALLER, begins=60), "not yet valid"),
     "another authority": (lambda _: Authority().issue(CALLER), "issuer certificate"),
     "self-signed": (lambda _: _self_signed(), "self-signed"),
+    "a CA's certificate": (lambda root: root.issue(CALLER, ca=True), "is a CA's (CA:TRUE)"),
     "a server's certificate": (lambda root: root.issue(CALLER, usage=[SERVER]), "certificate purpose"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import ssl
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from meshlib.errors import IdentityError
-from meshlib.identity.outgoing import Link, PeerContexts, Secured, fit
-from meshlib.identity.verifying import OutgoingContext, explain, mismatch
+from meshlib.identity.loading import load_into
+from meshlib.identity.outgoing import PeerContexts
+from meshlib.identity.secured import Link, Secured, fit
+from meshlib.identity.verifying import Expecting, OutgoingContext, explain, mismatch
 from meshlib.plan.peers import PeerTls
-from tests.support.authority import Authority
+from tests.support.authority import Authority, Issued
 from tests.unit.identity.hands import CALLER, HandIdentity, material
 
 ROOT, OTHER = Authority("root"), Authority("other")
@@ -25,6 +28,13 @@ PEER = PeerTls("ISTIO_MUTUAL", "reviews.default.svc.cluster.local", (REVIEWS,))
 def context(secured: Secured) -> ssl.SSLContext:
     assert secured.context is not None, secured.problem
     return secured.context
+
+
+def base(contexts: PeerContexts, peer: PeerTls) -> OutgoingContext:
+    """What peers of the mesh share."""
+    made = context(contexts.get(peer))
+    assert isinstance(made, Expecting)
+    return made.context
 
 
 def ours(*roots: Authority) -> HandIdentity:
@@ -92,6 +102,35 @@ def test_equal_peers_share_what_was_made() -> None:
     assert contexts.get(PEER).roots == frozenset([ROOT.roots])
 
 
+def test_any_number_of_announced_identities_costs_one_context() -> None:
+    identity = ours()
+    contexts = PeerContexts(identity)
+    peers = [PEER._replace(names=(f"{REVIEWS}{number}",)) for number in range(3)]
+    contexts.prepare(peers)
+    [first] = {base(contexts, peer) for peer in peers}
+    assert base(contexts, PEER) is first
+    identity.give(material(ROOT.issue(CALLER), ROOT))
+    [second] = {base(contexts, peer) for peer in peers}
+    assert second is not first
+
+
+def test_those_who_share_a_context_are_told_apart() -> None:
+    contexts = PeerContexts(ours())
+    handshaken(contexts, ROOT.issue(REVIEWS))
+    ratings = PEER._replace(names=(REVIEWS.replace("reviews", "ratings"),))
+    assert base(contexts, ratings) is base(contexts, PEER)
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"expected .*/svc/ratings"):
+        handshaken(contexts, ROOT.issue(REVIEWS), ratings)
+
+
+def test_a_context_that_names_nobody_lets_nobody_through() -> None:
+    contexts = PeerContexts(ours())
+    issued = ROOT.issue(REVIEWS)
+    with pytest.raises(ssl.SSLCertVerificationError, match="nobody said") as caught:
+        shaken(base(contexts, PEER), issued)
+    assert "nobody said" in explain(caught.value)
+
+
 def test_our_certificates_end_is_told_in_monotonic_seconds() -> None:
     contexts = PeerContexts(ours(), clock=lambda: 100.0, wall=time.time)
     expires = contexts.get(PEER).expires
@@ -116,7 +155,7 @@ def test_what_two_plans_need_is_kept() -> None:
 
 
 def test_tls_before_1_2_and_renegotiation_are_not_offered() -> None:
-    made = context(PeerContexts(ours()).get(PEER))
+    made = base(PeerContexts(ours()), PEER)
     assert made.minimum_version is ssl.TLSVersion.TLSv1_2
     assert made.options & ssl.OP_NO_RENEGOTIATION
     assert made.verify_mode is ssl.CERT_REQUIRED
@@ -151,7 +190,7 @@ def test_nobody_is_accepted_for_an_identity_that_our_bundle_cant_vouch_for() -> 
         assert found.context is None
         assert "is not of the trust domain mesh.test" in found.problem
     both = context(PeerContexts(ours()).get(PEER._replace(names=(*strange, REVIEWS, "reviews.test"))))
-    assert isinstance(both, OutgoingContext)
+    assert isinstance(both, Expecting)
     assert both.names == (REVIEWS, "reviews.test")
 
 
@@ -247,6 +286,30 @@ def test_names_that_share_a_context_share_the_next_one_too(tmp_path: Path) -> No
     contexts.refresh()
     assert context(contexts.get(one)) is context(contexts.get(other))
     assert context(contexts.get(one)) is not before
+
+
+def test_a_peer_that_shows_a_ca_is_refused_within_the_handshake_whoever_it_names() -> None:
+    contexts = PeerContexts(ours())
+    handshaken(contexts, ROOT.issue(REVIEWS))
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"is a CA's \(CA:TRUE\)") as caught:
+        handshaken(contexts, ROOT.issue(REVIEWS, ca=True))
+    assert explain(caught.value).startswith("its certificate is a CA's")
+
+
+def handshaken(contexts: PeerContexts, issued: Issued, peer: PeerTls = PEER) -> None:
+    shaken(context(contexts.get(peer)), issued)
+
+
+def shaken(ours: ssl.SSLContext, issued: Issued) -> None:
+    """Do a handshake in memory with a server that shows `issued`."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_into(server, issued.certificates, issued.key)
+    to_us, to_them = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [ours.wrap_bio(to_us, to_them), server.wrap_bio(to_them, to_us, server_side=True)]
+    for _ in range(4):
+        for side in sides:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
 
 
 # Names

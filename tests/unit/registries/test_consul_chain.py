@@ -118,7 +118,7 @@ def test_a_whole_chain_is_routed_as_consul_routes_it() -> None:
         return [(one.name, weight) for one, weight in zip(found.split.clusters, found.split.weights, strict=True)]
 
     wanted = {"x_debug": "1", "x_user": "me", "x_suffix": "cab", "x_none": "w", "x_re": "abc"}
-    split = [(f"{HOST}|v1", 9050), (f"{HOST}|v2", 950)]
+    split = [(f"{HOST}|v1", 905), (f"{HOST}|v2", 95)]
     assert clusters("GET", "/admin/x?q=1&p=&r=axb", **wanted) == [(RATINGS, 1)]
     assert clusters("PUT", "/admin/x?q=1&p=&r=axb", **wanted) == split
     assert clusters("GET", "/admin/x?q=1&r=axb", **wanted) == split
@@ -221,6 +221,17 @@ def test_a_route_with_a_header_that_no_request_may_hold_is_left_out() -> None:
     assert "line break" in warnings(answer, "default")[0]
 
 
+@pytest.mark.parametrize(
+    ("percents", "weights"),
+    [((90, 10), [90, 10]), ((90.5, 9.5), [905, 95]), ((33.33, 66.67), [3333, 6667]), ((100, 0), [100, 0])],
+)
+def test_a_splits_weights_are_shown_in_percent_as_far_as_that_goes(
+    percents: tuple[float, float], weights: list[int]
+) -> None:
+    splits = [{"NextNode": "resolver:reviews", "Weight": percent} for percent in percents]
+    assert [share["weight"] for share in first(chain(splits=splits))["route"]] == weights
+
+
 def test_splits_have_weights_of_a_hundredth_of_a_percent_and_headers() -> None:
     far = {"Service": "ratings", "Datacenter": "dc1"}
     splits = [
@@ -242,11 +253,96 @@ def test_a_load_balancer_is_the_destinations(policy: str, simple: str) -> None:
     assert rule == {"host": HOST, "trafficPolicy": {"loadBalancer": {"simple": simple}}}
 
 
+def balancer(**written: Any) -> tuple[dict[str, Any], list[str]]:
+    """The loadBalancer made of Consul's, and the warnings."""
+    answer = chain(node={"LoadBalancer": written})
+    [rule] = specs(answer)["DestinationRule"]
+    said = [text.removeprefix("consul discovery-chain reviews: ") for text in warnings(answer, "default")]
+    return rule["trafficPolicy"]["loadBalancer"], said
+
+
+USER = {"Field": "header", "FieldValue": "x-user"}
+BY_USER = {"httpHeaderName": "x-user"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "key"),
+    [
+        (USER, BY_USER),
+        ({"Field": "query_parameter", "FieldValue": "user"}, {"httpQueryParameterName": "user"}),
+        ({"SourceIP": True}, {"useSourceIp": True}),
+        ({"Field": "cookie", "FieldValue": "sid"}, {"httpCookie": {"name": "sid"}}),
+        (
+            {"Field": "cookie", "FieldValue": "sid", "CookieConfig": {"TTL": "1m0s", "Path": "/"}},
+            {"httpCookie": {"name": "sid", "ttl": "60000ms", "path": "/"}},
+        ),
+        (
+            {"Field": "cookie", "FieldValue": "sid", "CookieConfig": {"Session": True}},
+            {"httpCookie": {"name": "sid", "ttl": "0s"}},
+        ),
+    ],
+)
+def test_a_hash_policy_is_the_key_of_a_consistent_hash(policy: dict[str, Any], key: dict[str, Any]) -> None:
+    assert balancer(Policy="maglev", HashPolicies=[policy]) == ({"consistentHash": key | {"maglev": {}}}, [])
+
+
+def test_the_size_of_a_ring_is_kept_within_bounds() -> None:
+    ring = {"Policy": "ring_hash", "HashPolicies": [USER]}
+    assert balancer(**ring) == ({"consistentHash": BY_USER | {"ringHash": {}}}, [])
+    found, said = balancer(**ring, RingHashConfig={"MinimumRingSize": 2048, "MaximumRingSize": 4096})
+    assert (found, said) == ({"consistentHash": BY_USER | {"ringHash": {"minimumRingSize": 2048}}}, [])
+    found, [text] = balancer(**ring, RingHashConfig={"MinimumRingSize": 8_000_000})
+    assert found["consistentHash"]["ringHash"] == {"minimumRingSize": 2**20}
+    assert text == "MinimumRingSize 8000000 is too large: 1048576 is taken"
+
+
 @pytest.mark.parametrize("policy", ["maglev", "ring_hash"])
-def test_a_hashing_load_balancer_is_in_the_capability_report(policy: str) -> None:
-    loaded = load(documents(chain(node={"LoadBalancer": {"Policy": policy}}), "default"))
-    [note] = loaded.notes
-    assert (note.path, note.status) == ("spec.trafficPolicy.loadBalancer.consistentHash", "ignored")
+def test_without_a_hash_policy_calls_go_anywhere_and_it_is_said(policy: str) -> None:
+    said = f"{policy} has no HashPolicies to hash by: calls go to any endpoint"
+    assert balancer(Policy=policy) == ({"simple": "RANDOM"}, [said])
+
+
+def test_of_several_hash_policies_the_first_that_can_be_hashed_counts_and_the_others_are_said() -> None:
+    odd = {"Field": "header", "FieldValue": "two words"}
+    policies = [odd, {"Field": "tag", "FieldValue": "x"}, USER | {"Terminal": True}, {"SourceIP": True}]
+    found, said = balancer(Policy="maglev", HashPolicies=policies)
+    assert found == {"consistentHash": BY_USER | {"maglev": {}}}
+    assert len(said) == 3
+    assert said[0].startswith('the hash policy "header" "two words" is left out: ')
+    assert said[1] == 'the hash policy "tag" "x" is left out: not known'
+    assert said[2] == "the hash policy useSourceIp is left out: one key is hashed, the first"
+
+
+def test_more_choices_of_least_request_than_two_are_said() -> None:
+    least = {"Policy": "least_request"}
+    assert balancer(**least, LeastRequestConfig={"ChoiceCount": 2}) == ({"simple": "LEAST_REQUEST"}, [])
+    found, said = balancer(**least, LeastRequestConfig={"ChoiceCount": 5})
+    assert (found, said) == ({"simple": "LEAST_REQUEST"}, ["ChoiceCount 5 is left out: least request compares two"])
+
+
+@pytest.mark.parametrize(
+    ("written", "timeout"), [("7s", "7000ms"), (7_000_000_000, "7000ms"), ("-1s", "0s"), (-1, "0s")]
+)
+def test_the_request_timeout_of_a_resolver_alone_is_its_routes(written: Any, timeout: str) -> None:
+    answer = chain(resolver={"RequestTimeout": written})
+    assert first(answer) == {"route": [{"destination": {"host": HOST}}], "timeout": timeout}
+    assert warnings(answer, "default") == ()
+
+
+def test_behind_a_router_or_a_splitter_the_request_timeout_of_a_resolver_counts_no_more_than_in_consul() -> None:
+    slow = {"RequestTimeout": "7s"}
+    routed = chain([route({"PathExact": "/"}), route(None, {"RequestTimeout": "3s"})], resolver=slow)
+    [spec] = specs(routed)["VirtualService"]
+    assert [http.get("timeout") for http in spec["http"]] == [None, "3000ms"]
+    split = chain(splits=[{"NextNode": "resolver:reviews", "Weight": 100}], resolver=slow)
+    assert "timeout" not in first(split)
+    for answer in (routed, split):
+        [said] = warnings(answer, "default")
+        assert "RequestTimeout of a resolver is left out" in said
+
+
+def test_without_a_request_timeout_a_resolver_of_the_service_needs_no_routes() -> None:
+    assert "VirtualService" not in specs(chain(resolver={"RequestTimeout": "0s"}))
 
 
 def test_settings_that_are_not_known_are_named() -> None:

@@ -36,6 +36,42 @@ spec:
 """
 
 
+HASHES = [
+    ("{}", "", "says nothing to hash; write exactly one of httpHeaderName, httpCookie"),
+    ("{httpHeaderName: x, useSourceIp: true}", "", "has httpHeaderName and useSourceIp; write exactly one"),
+    ("{httpHeaderName: ''}", "httpHeaderName", "is not a header name"),
+    ("{httpHeaderName: 'a b'}", "httpHeaderName", "is not a header name"),
+    ("{httpQueryParameterName: ''}", "httpQueryParameterName", "is not a name of 1 to 1024 characters"),
+    ("{useSourceIp: false}", "useSourceIp", "is false, which names no key"),
+    ("{httpCookie: {}}", "httpCookie.name", "is required"),
+    ("{httpCookie: {name: 'a;b'}}", "httpCookie.name", "is not a cookie's name"),
+    ("{httpCookie: {name: a, path: '/;b'}}", "httpCookie.path", "is not a path"),
+    ('{httpCookie: {name: a, path: "/\\n"}}', "httpCookie.path", "has a line break"),
+    ("{httpCookie: {name: a, ttl: soon}}", "httpCookie.ttl", "is not a duration"),
+    ("{useSourceIp: true, maglev: {tableSize: 65536}}", "maglev.tableSize", "is not a prime number"),
+    ("{useSourceIp: true, maglev: {tableSize: 5000077}}", "maglev.tableSize", "from 2 to 5000011"),
+    ("{useSourceIp: true, ringHash: {minimumRingSize: 0}}", "ringHash.minimumRingSize", "from 1 to 1048576"),
+    ("{useSourceIp: true, minimumRingSize: 8388608}", "minimumRingSize", "from 0 to 1048576"),
+    ("{useSourceIp: true, ringHash: {}, maglev: {}}", "", "has ringHash and maglev; remove one"),
+]
+
+
+@pytest.mark.parametrize(("written", "path", "words"), HASHES)
+def test_a_consistent_hash_that_says_too_little_or_too_much_is_refused(written: str, path: str, words: str) -> None:
+    [problem] = loaded(RULE + f"  trafficPolicy: {{loadBalancer: {{consistentHash: {written}}}}}\n").problems
+    assert problem.path == f"spec.trafficPolicy.loadBalancer.consistentHash.{path}".rstrip(".")
+    assert words in problem.message
+
+
+def test_simple_and_consistent_hash_exclude_each_other() -> None:
+    both = "{simple: RANDOM, consistentHash: {useSourceIp: true}}"
+    [problem] = loaded(RULE + f"  trafficPolicy: {{loadBalancer: {both}}}\n").problems
+    assert (problem.path, problem.message) == (
+        "spec.trafficPolicy.loadBalancer",
+        "has simple and consistentHash; remove one of them",
+    )
+
+
 def loaded(text: str, *, strict: bool = False) -> Loaded:
     return load([Source("mesh.yaml", text.encode())], strict=strict)
 

@@ -18,6 +18,7 @@ from meshlib.registries.consul.chainparts import (
     faults_of,
     headers_of,
     match_of,
+    timeout_of,
 )
 from meshlib.registries.consul.chaintypes import (
     Chain,
@@ -146,7 +147,7 @@ class _Translation:
         own = fqdn(chain.service_name, self._namespace)
         start = self._node(chain.start_node)
         plain = start.resolver is not None and self._destination(start.resolver.target) == {"host": own}
-        if not plain and (routes := self._routes(start)):
+        if (not plain or self._own_timeout(start)) and (routes := self._routes(start)):
             yield self._document("VirtualService", _ISTIO, own, {"hosts": [own], "http": routes})
         for host, spec in self._rules(resolvers).items():
             yield self._document("DestinationRule", _ISTIO, host, spec)
@@ -196,7 +197,8 @@ class _Translation:
 
     def _routes(self, start: Node) -> list[dict[str, Any]]:
         if not start.routes:
-            return [{"route": self._shares(start)}]
+            timeout = self._own_timeout(start)
+            return [{"route": self._shares(start)} | ({"timeout": timeout} if timeout else {})]
         found = []
         for number, route in enumerate(start.routes):
             try:
@@ -210,6 +212,12 @@ class _Translation:
                 found.append(http)
         return found
 
+    def _own_timeout(self, start: Node) -> str:
+        """The timeout of a chain that is a resolver only, "" for none: of others the router's routes have theirs."""
+        if start.resolver is None or start.resolver.default:
+            return ""
+        return timeout_of(start.resolver.request_timeout, self._warnings.append)
+
     def _route(self, route: Route) -> dict[str, Any]:
         to = route.definition.destination
         http: dict[str, Any] = {"route": self._shares(self._node(route.next_node))}
@@ -217,7 +225,7 @@ class _Translation:
             http["match"] = [match]
         if to.prefix_rewrite:
             http["rewrite"] = {"uri": to.prefix_rewrite}
-        if timeout := duration_of("RequestTimeout", to.request_timeout, self._warnings.append):
+        if timeout := timeout_of(to.request_timeout, self._warnings.append):
             http["timeout"] = timeout
         if headers := headers_of(to.request_headers, to.response_headers):
             http["headers"] = headers
@@ -231,11 +239,12 @@ class _Translation:
         return http
 
     def _shares(self, node: Node) -> list[dict[str, Any]]:
-        """Where a node's requests go, by weights of a hundredth of a percent."""
+        """Where a node's requests go, weighed in percent, or in a tenth or a hundredth of one where it takes that."""
         shares = list(self._leaves(node, 10_000.0, {}, 0))
         if len(shares) == 1:
             return [{name: value for name, value in shares[0].items() if name != "weight"}]
-        return shares
+        unit = next(unit for unit in (100, 10, 1) if all(share["weight"] % unit == 0 for share in shares))
+        return [share | {"weight": share["weight"] // unit} for share in shares]
 
     def _leaves(self, node: Node, weight: float, headers: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
         self._steps += 1
@@ -274,8 +283,9 @@ class _Translation:
     def _policy(self, node: Node) -> dict[str, Any]:
         policy: dict[str, Any] = {}
         if node.resolver is not None and not node.resolver.default:
-            if node.resolver.request_timeout not in ("", "0s", 0):
-                self._warnings.append("RequestTimeout of a resolver is not supported yet; write one in a router")
+            if node is not self._node(self._chain.start_node) and node.resolver.request_timeout not in ("", "0s", 0):
+                why = "Consul has it only where no router or splitter leads to the resolver"
+                self._warnings.append(f"RequestTimeout of a resolver is left out: {why}; write one in a router")
             if timeout := duration_of("ConnectTimeout", node.resolver.connect_timeout, self._warnings.append):
                 policy["connectionPool"] = {"tcp": {"connectTimeout": timeout}}
         if balancer := balancer_of(node.load_balancer, self._warnings.append):

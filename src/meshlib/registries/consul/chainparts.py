@@ -8,12 +8,20 @@ from typing import Any
 
 import msgspec
 
-from meshlib.registries.consul.chaintypes import HeaderChanges, HeaderMatch, HTTPMatch, LoadBalancer, QueryMatch
+from meshlib.registries.consul.chaintypes import (
+    HashPolicy,
+    HeaderChanges,
+    HeaderMatch,
+    HTTPMatch,
+    LoadBalancer,
+    QueryMatch,
+)
 from meshlib.resources import Source, load
 from meshlib.resources.documents import show
+from meshlib.resources.networking import MAX_RING
 from meshlib.resources.units import parse_duration
 
-__all__ = ["Inexpressible", "balancer_of", "duration_of", "faults_of", "headers_of", "match_of"]
+__all__ = ["Inexpressible", "balancer_of", "duration_of", "faults_of", "headers_of", "match_of", "timeout_of"]
 
 StringMatch = dict[str, str]
 Warn = Callable[[str], object]
@@ -109,14 +117,65 @@ def _plain(changes: HeaderChanges) -> bytes:
 
 def balancer_of(written: LoadBalancer, warn: Warn) -> dict[str, Any]:
     """A `loadBalancer`, {} where nothing is said."""
+    if written.policy in _HASHED:
+        return _hashed(written, warn)
+    choices = written.least_request_config.choice_count
+    if written.policy == "least_request" and choices not in (0, 2):
+        warn(f"ChoiceCount {choices} is left out: least request compares two")
     if written.policy in _SIMPLE:
         return {"simple": _SIMPLE[written.policy]}
-    if written.policy in _HASHED:
-        # Not applied yet; written all the same, so that the capability report says so.
-        return {"consistentHash": {"maglev": {}} if written.policy == "maglev" else {"ringHash": {}}}
     if written.policy:
-        warn(f"the load balancer {show(written.policy)} is not supported yet")
+        warn(f"the load balancer {show(written.policy)} is not known")
     return {}
+
+
+def _hashed(written: LoadBalancer, warn: Warn) -> dict[str, Any]:
+    """A `consistentHash` by the first hash policy that can be said; RANDOM where there is none, as Envoy draws then."""
+    keys = [key for policy in written.hash_policies if (key := _key(policy, warn))]
+    if not keys:
+        warn(f"{written.policy} has no HashPolicies to hash by: calls go to any endpoint")
+        return {"simple": "RANDOM"}
+    for key in keys[1:]:
+        warn(f"the hash policy {' '.join(key)} is left out: one key is hashed, the first")
+    algorithm: dict[str, Any] = {"maglev": {}}
+    if written.policy == "ring_hash":
+        size = written.ring_hash_config.minimum_ring_size
+        if size > MAX_RING:
+            warn(f"MinimumRingSize {size} is too large: {MAX_RING} is taken")
+        algorithm = {"ringHash": {"minimumRingSize": min(size, MAX_RING)} if size > 0 else {}}
+    return {"consistentHash": keys[0] | algorithm}
+
+
+def _key(policy: HashPolicy, warn: Warn) -> dict[str, Any]:
+    """The key of a `consistentHash`, {} for one that can't be said."""
+    if policy.source_ip:
+        return {"useSourceIp": True}
+    key: dict[str, Any] = {}
+    if policy.field == "header":
+        key = {"httpHeaderName": policy.field_value}
+    elif policy.field == "query_parameter":
+        key = {"httpQueryParameterName": policy.field_value}
+    elif policy.field == "cookie":
+        key = {"httpCookie": {"name": policy.field_value} | _cookie(policy, warn)}
+    if key and not (faults := _refused(key)):
+        return key
+    why = faults if key else "not known"
+    warn(f"the hash policy {show(policy.field)} {show(policy.field_value)} is left out: {why}")
+    return {}
+
+
+def _cookie(policy: HashPolicy, warn: Warn) -> dict[str, str]:
+    config = policy.cookie_config
+    if config is None:
+        return {}
+    ttl = "0s" if config.session else duration_of("TTL", config.ttl, warn)
+    return {name: value for name, value in (("ttl", ttl), ("path", config.path)) if value}
+
+
+def _refused(key: dict[str, Any]) -> str:
+    """What is wrong with a key by the rules for everybody's documents, "" for nothing."""
+    policy = {"loadBalancer": {"consistentHash": key}}
+    return _problems("DestinationRule", {"host": "one", "trafficPolicy": policy}, "")
 
 
 def duration_of(what: str, written: str | int, warn: Warn) -> str:
@@ -131,15 +190,19 @@ def duration_of(what: str, written: str | int, warn: Warn) -> str:
         return ""
 
 
+def timeout_of(written: str | int, warn: Warn) -> str:
+    """A RequestTimeout as `timeout`, "" where it says nothing. A negative one turns the timeout off, as in Consul."""
+    off = written < 0 if isinstance(written, int) else written.startswith("-")
+    return "0s" if off else duration_of("RequestTimeout", written, warn)
+
+
 def faults_of(http: dict[str, Any]) -> str:
     """What is wrong with a route by the rules for everybody's documents, "" for nothing; subsets are taken on trust."""
     shares = [share | {"destination": {"host": share["destination"]["host"]}} for share in http["route"]]
-    spec = {"hosts": ["*"], "http": [http | {"route": shares}]}
-    document = {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "VirtualService",
-        "metadata": {"name": "one"},
-        "spec": spec,
-    }
+    return _problems("VirtualService", {"hosts": ["*"], "http": [http | {"route": shares}]}, "spec.http[0].")
+
+
+def _problems(kind: str, spec: dict[str, Any], place: str) -> str:
+    document = {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": "one"}, "spec": spec}
     found = load([Source("", msgspec.json.encode(document))]).problems
-    return "; ".join(f"{problem.path.removeprefix('spec.http[0].')} {problem.message}" for problem in found[:3])
+    return "; ".join(f"{problem.path.removeprefix(place)} {problem.message}" for problem in found[:3])

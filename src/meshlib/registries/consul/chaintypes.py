@@ -14,6 +14,7 @@ __all__ = [
     "Chain",
     "ChainTarget",
     "HTTPMatch",
+    "HashPolicy",
     "HeaderChanges",
     "HeaderMatch",
     "LoadBalancer",
@@ -151,11 +152,44 @@ class Resolver(_Part, frozen=True):
     failover: Failover = Failover()
 
 
+class CookieConfig(_Part, frozen=True):
+    """The cookie that a proxy makes for who has none; one for a session has no `ttl`."""
+
+    session: bool = False
+    ttl: str | int = msgspec.field(default="", name="TTL")
+    path: str = ""
+
+
+class HashPolicy(_Part, frozen=True):
+    """What of a request is hashed. `terminal`: what comes after it counts only where this isn't there."""
+
+    field: str = ""
+    field_value: str = ""
+    cookie_config: CookieConfig | None = None
+    source_ip: bool = msgspec.field(default=False, name="SourceIP")
+    terminal: bool = False
+
+
+class RingHashConfig(_Part, frozen=True):
+    """Points of the ring."""
+
+    minimum_ring_size: int = 0
+    maximum_ring_size: int = 0
+
+
+class LeastRequestConfig(_Part, frozen=True):
+    """How many endpoints are compared."""
+
+    choice_count: int = 0
+
+
 class LoadBalancer(_Part, frozen=True):
-    """How a target's endpoints are chosen."""
+    """How a target's endpoints are chosen. Consul has it since 1.9."""
 
     policy: str = ""
-    hash_policies: tuple[dict[str, Any], ...] = ()
+    hash_policies: tuple[HashPolicy, ...] = ()
+    ring_hash_config: RingHashConfig = RingHashConfig()
+    least_request_config: LeastRequestConfig = LeastRequestConfig()
 
 
 class Node(_Part, frozen=True):

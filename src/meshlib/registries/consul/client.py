@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import logging
 import math
 import os
-import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +21,7 @@ import msgspec
 
 from meshlib.errors import RegistryError
 from meshlib.registries.consul.address import ConsulSettings, read_token
+from meshlib.registries.consul.connections import connections
 from meshlib.registries.consul.refusals import way_out
 
 if TYPE_CHECKING:
@@ -48,10 +46,6 @@ AT_ONCE = 16
 """Reads that aren't held back, at once: a thousand services are no reason to fall upon the agent."""
 
 _TIMEOUTS = httpx.Timeout(None, connect=CONNECT_TIMEOUT).as_dict()
-
-_KEEPALIVE = (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
-"""A network that was cut without a word is noticed after 10 s, and not at the end of a blocking query."""
-
 
 log = logging.getLogger("meshlib.registries")
 
@@ -98,10 +92,12 @@ class ConsulClient:
 
     Attributes:
         settings: as given.
+        service: this process's, for messages; "" as long as it isn't known.
     """
 
     def __init__(self, settings: ConsulSettings) -> None:
         self.settings = settings
+        self.service = ""
         self._transport: httpx.AsyncBaseTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._token: tuple[object, str] = (None, "")
@@ -228,7 +224,8 @@ class ConsulClient:
         if status != 200 and not (status == 404 and missing_ok):
             said = " ".join(body[:200].decode("utf-8", "replace").split()) or response.reason_phrase
             problem = f"{method} {path} was answered {status}: {said}"
-            refused = Refused(self.url, problem, way_out(status, said, method, path))
+            known = {"prefix": self.settings.prefix, "service": self.service}
+            refused = Refused(self.url, problem, way_out(status, said, method, path, **known))
             refused.status = status
             raise refused
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -246,7 +243,12 @@ class ConsulClient:
             return self.error(
                 f"can't be reached: {reason}", "did the agent stop? or is its limits.http_max_conns_per_client reached?"
             )
-        return self.error(f"can't be reached: {reason}", "is the Consul agent running there?")
+        way_out = "is the Consul agent running there?"
+        if "WRONG_VERSION_NUMBER" in reason:
+            way_out = (
+                "that port doesn't speak TLS: name the agent's HTTPS port (8501 by habit), or leave scheme=https out"
+            )
+        return self.error(f"can't be reached: {reason}", way_out)
 
     def _headers(self) -> dict[str, str]:
         headers = {"accept-encoding": "identity", "user-agent": "meshlib"}
@@ -283,53 +285,11 @@ class ConsulClient:
             settings = self.settings
             if settings.overheard:
                 log.warning("%s", OVERHEARD.format(self.url))
-            # Each blocking query has a connection of its own, so their number is no limit's business.
-            transport = httpx.AsyncHTTPTransport(
-                verify=_tls(self) if settings.base.startswith("https:") else False,
-                trust_env=False,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
-                uds=settings.socket or None,
-                socket_options=None if settings.socket else _socket_options(),
-            )
-            self._transport = _Named(transport, settings.server_name) if settings.server_name else transport
+            try:
+                self._transport = connections(settings)
+            except (OSError, ValueError) as error:
+                problem = f"its TLS files can't be used: {error}"
+                way_out = "see ca_file, ca_path, cert_file and key_file, or CONSUL_CACERT and others"
+                # Without the cause: a file of ours that is missing is no registry that is yet to be made.
+                raise self.error(problem, way_out) from None
         return self._transport
-
-
-class _Named(httpx.AsyncBaseTransport):
-    """Asks the TLS server by another name than that of its URL, and has its certificate checked for that."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport, name: str) -> None:
-        self._inner = inner
-        self._name = name
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions = {**request.extensions, "sni_hostname": self._name}
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-def _tls(client: ConsulClient) -> ssl.SSLContext:
-    settings = client.settings
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None, capath=settings.ca_path or None)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file or None)
-    except (OSError, ValueError) as error:
-        problem = f"its TLS files can't be used: {error}"
-        raise client.error(
-            problem, "see ca_file, ca_path, cert_file and key_file, or CONSUL_CACERT and others"
-        ) from None  # as above
-    if not settings.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _socket_options() -> list[tuple[int, int, int]]:
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    for name, seconds in _KEEPALIVE:
-        with contextlib.suppress(AttributeError):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), seconds))
-    return options

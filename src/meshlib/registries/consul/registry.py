@@ -41,6 +41,7 @@ class ConsulRegistry:
         self, client: ConsulClient, *, service: str | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.client = client
+        client.service = service or ""
         self._clock = clock
         self._service = service
         self._registrations = Registrations(client, clock)
@@ -106,6 +107,7 @@ class ConsulRegistry:
 
     async def register(self, instance: Instance, ttl: float = DEFAULT_TTL) -> Lease:
         """See `Registry.register`. From now on snapshots have the intentions for its service."""
+        self.client.service = instance.service
         lease = Lease(instance, self.client.settings.ttl or ttl, self._registrations.put, self._registrations.remove)
         await lease.renew()
         if self._service is None:
