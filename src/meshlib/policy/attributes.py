@@ -174,7 +174,6 @@ def _account(values: Sequence[str], namespace: str) -> Holds:
     accounts = set()
     for value in values:
         home, slash, name = value.rpartition("/")
-        accounts.add((home if slash else namespace, name))
-    return lambda arriving: (
-        arriving.service_account != "" and (arriving.namespace, arriving.service_account) in accounts
-    )
+        if name:
+            accounts.add((home if slash else namespace, name))
+    return lambda arriving: (arriving.namespace, arriving.service_account) in accounts

@@ -25,6 +25,9 @@ JOINED = {
     "a header whose name a CGI variable makes the same: GET /allow x-user:root x_user:ann → deny": None,
     "a header whose name a CGI variable makes the same: GET /allow x-user:ann x_user:root → deny": None,
     "a header whose name a CGI variable makes the same: GET /deny x-user:ann x_user:root → deny": None,
+    "a header whose name a CGI variable makes the same: GET /allow x-user:root x_user:root → deny": None,
+    "a header and its twin, each by itself and joined: GET / x-l:a x-l:b x_l:c → deny": None,
+    "a header and its twin, each by itself and joined: GET / x-l:a x_l:b → deny": None,
 }
 """What becomes of a request before the WSGI middleware where it differs; None: no server lets it come so."""
 

@@ -103,6 +103,7 @@ NO_PORT = AuthorizationRule(to=(AuthorizationTo(Operation(ports=("http",))),))
 NO_TEMPLATE = path("/{**}/{**}")
 NOT_NO_TEMPLATE = AuthorizationRule(to=(AuthorizationTo(Operation(not_paths=("/{**}/x/{*}",))),))
 NO_NAME = AuthorizationRule(when=(AuthorizationCondition("request.headers", ("x",)),))
+NO_ACCOUNT = AuthorizationRule(from_=(AuthorizationFrom(AuthorizationSource(service_accounts=("default/",))),))
 UNJUDGEABLE = [
     UNKNOWN, UNKNOWN_NOT, SAYS_NOTHING, NO_BLOCK, NOT_NO_BLOCK, NO_PORT, NO_TEMPLATE, NOT_NO_TEMPLATE, NO_NAME,
 ]  # fmt: skip
@@ -114,6 +115,11 @@ def test_what_cannot_be_judged_never_allows_and_always_denies(rule: Authorizatio
     head = arriving(asked("GET /x from=ns/default/sa/web ip=10.0.0.1"))
     assert verdict(compiled(policy("ALLOW", rule)), head) == "deny"
     assert verdict(compiled(policy("DENY", rule)), head) == "deny"
+
+
+def test_a_service_account_without_a_name_is_nobody() -> None:
+    head = arriving(asked("GET /x from=ns/default/x"))
+    assert verdict(compiled(policy("ALLOW", NO_ACCOUNT)), head) == "deny"
 
 
 def test_a_rule_that_cannot_be_judged_leaves_the_others() -> None:

@@ -134,6 +134,17 @@ TABLES = [
             "GET /allow x-user:root": "allow",
             "GET /allow x-user:root x_user:ann": "deny",
             "GET /allow x-user:ann x_user:root": "deny",
+            "GET /allow x-user:root x_user:root": "deny",
+        },
+    ),
+    Table(
+        "a header and its twin, each by itself and joined",
+        OURS,
+        'rules: [{when: [{key: "request.headers[x-l]", values: [a, b, c, "a,b,c", "a,c"]}]}]\n',
+        {
+            "GET / x-l:a x-l:b x_l:c": "deny",
+            "GET / x-l:a x_l:c": "allow",
+            "GET / x-l:a x_l:b": "deny",
         },
     ),
     Table(
