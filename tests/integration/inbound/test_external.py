@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from time import monotonic
 from typing import Any, Literal
 
 import pytest
+import trio
 
 from meshlib.plan.compile import compile_plan
 from meshlib.plan.snapshot import Snapshot
@@ -293,3 +295,30 @@ def test_a_body_the_authorizer_cannot_see_whole_is_too_long(chunked: bool, kind:
     with asking(kind, "in the mesh", port, failOpen=True, **BODY) as side:
         reply = side.ask(Request("POST", "/guarded/allow", body=b"12345678901", chunked=chunked))
     assert (reply.status, reply.code, reply.seen) == (413, "SIZE", None)
+
+
+def test_on_trio_an_authorizer_is_asked_alike(where: Where, port: int) -> None:
+    with asking("asgi", where, port, timeout="500ms", **TELLING) as side:
+        allowed = trio.run(side.aask, get("/guarded/allow"))
+        hung = trio.run(side.aask, get("/guarded/hang"))
+    assert asked(allowed)["path"] == "/guarded/allow"
+    assert (hung.status, hung.seen) == (403, None)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_worker_asks_by_connections_of_its_own(port: int) -> None:
+    with asking("wsgi", "in the mesh", port) as side:
+        assert side.ask(get("/guarded/allow")).status == 200
+        plan = side.mesh.plan
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                side.mesh.plan = plan  # a child waits for its own; here it is shown by what it asks
+                reply = side.ask(get("/guarded/deny"))
+                code = 0 if (reply.status, reply.body) == (403, b"go away") else 2
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert side.ask(get("/guarded/allow")).status == 200
