@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshlib.policy.intentions import RequestView
 from meshlib.policy.match import HeadView, RawHeaders
@@ -37,6 +37,8 @@ class Arriving(HeadView):
         token_principal: `<iss>/<sub>` of it, "" for none.
         reading: what its path may mean; worked out when it is asked for.
     """
+
+    reading: PathReading
 
     __slots__ = (
         "claims",
@@ -90,12 +92,14 @@ class Arriving(HeadView):
         self.claims: Claims | None = None
         self.token_principal = ""
 
-    def __getattr__(self, name: str) -> PathReading:
-        # Of a slot that isn't filled yet: a property would cost each of many rules as much as its test.
-        if name != "reading":
-            raise AttributeError(name)
-        self.reading: PathReading = read_path(self.raw_target, self.seen, self.exact)
-        return self.reading
+    if not TYPE_CHECKING:  # or every name would be taken for one of its attributes
+
+        def __getattr__(self, name: str) -> PathReading:
+            # Of a slot that isn't filled yet: a property would cost each of many rules as much as its test.
+            if name != "reading":
+                raise AttributeError(name)
+            self.reading = read_path(self.raw_target, self.seen, self.exact)
+            return self.reading
 
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header as it came; `name` is in lower case."""

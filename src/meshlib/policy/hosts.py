@@ -41,7 +41,7 @@ def host_fault(arriving: Arriving) -> str:
     if host and _HOST.fullmatch(host) is None:
         return "its Host header is no host"
     target = arriving.raw_target
-    if target[:1] in {b"/", b"*"}:
+    if target[:1] in {b"/", b"*", b"?", b""}:
         return ""
     named = _AUTHORITY.match(target)
     if named is None or named[1].lower() != host.lower():

@@ -156,6 +156,8 @@ TABLES = [
             "GET / host:[::1]:8080": "allow",
             "GET / host:[::1": "unsafe",
             "OPTIONS * host:other.test": "allow",
+            "GET ?x host:other.test": "allow",
+            "GET ?x host:admin.test": "deny",
         },
     ),
     Table(
