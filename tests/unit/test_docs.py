@@ -408,6 +408,7 @@ DEFAULTS = [
     ("adaptive concurrency: the limit", f"by {adaptive.STEP:.0%}".replace("%", " %")),
     ("adaptive concurrency: the limit", f"falls to {adaptive.LOWEST:.0%}".replace("%", " %")),
     ("adaptive concurrency: the base", f"by {adaptive.BASE_SAMPLES} requests at {adaptive.PROBE_SHARE * 100:g} %"),
+    ("adaptive concurrency: the base", f"({adaptive.BASE_WANTED} while that is enough)"),
     ("adaptive concurrency: the base", f"after {adaptive.FIRST_PROBE:g} s, then doubled each time"),
     ("adaptive concurrency: the base", f"up to {adaptive.LAST_PROBE:g} s"),
     ("GLOBAL limits: a Redis", f"after {FIRST_RETRY:g} s, doubled each time up to {LONGEST_RETRY:g} s"),

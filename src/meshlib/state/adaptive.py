@@ -22,8 +22,8 @@ WINDOW = 0.1
 SAMPLES = 50
 """For a look at the limit; fewer, and chance alone would lower it."""
 
-BASE_SAMPLES = 25
-"""For the base; Envoy asks for 50."""
+BASE_SAMPLES, BASE_WANTED = 25, 100
+"""For the base: as few as that where the lowered limit is used up, and so costs something; Envoy asks for 50."""
 
 MOST_SAMPLES = 1000
 """Kept of one window."""
@@ -90,8 +90,13 @@ class AdaptiveLimit:
             self._samples.append(seconds)
         self._peak = max(self._peak, inside)
         if self._probing:
-            if len(self._samples) >= BASE_SAMPLES:
-                self._rebase(now)
+            needed = BASE_SAMPLES if self._peak >= self.limit(bounds) else BASE_WANTED
+            if len(self._samples) >= needed:
+                self._rebase()
+                self._probing = False
+                self._probe_at = now + self._gap
+                self._gap = min(self._gap * 2, LAST_PROBE)
+                self._begin(now)
         elif now >= self._probe_at:
             self._probing = True
             self._begin(now)
@@ -99,17 +104,15 @@ class AdaptiveLimit:
             self._adapt(bounds)
             self._begin(now)
 
-    def _rebase(self, now: float) -> None:
+    def _rebase(self) -> None:
         found = median(self._samples)
         self.base = found if self.base is None else self.base + (found - self.base) * BASE_SMOOTHING
-        self._probing = False
-        self._probe_at = now + self._gap
-        self._gap = min(self._gap * 2, LAST_PROBE)
-        self._begin(now)
 
     def _adapt(self, bounds: AdaptiveBounds) -> None:
         assert self.base is not None
         value = float(bounds.initial) if self._value is None else self._value
+        if value <= bounds.least:
+            self._rebase()  # as few as there can be are beside a request: what it takes now is the base
         gradient = TOLERANCE * self.base / max(median(self._samples), 1e-9)
         if gradient < 1:
             value *= max(LOWEST, gradient)

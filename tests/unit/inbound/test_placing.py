@@ -14,7 +14,7 @@ from meshlib.inbound.placing import place, shed
 from meshlib.inbound.pulse import LoopPulse
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.overload import Load
-from meshlib.state.adaptive import AdaptiveBounds
+from meshlib.state.adaptive import BASE_WANTED, AdaptiveBounds
 from meshlib.state.load import PlaceBounds, Places
 from meshlib.testing.clock import ManualClock
 
@@ -140,7 +140,7 @@ def test_a_place_granted_to_who_is_cancelled_is_passed_on() -> None:
 @pytest.mark.parametrize(("status", "counts"), [(200, True), (304, True), (404, False), (503, False), (None, False)])
 def test_only_good_answers_say_how_long_a_request_takes(status: int | None, counts: bool) -> None:
     entrance = Entrance(4, loop=True)
-    for _ in range(25):
+    for _ in range(BASE_WANTED):
         permit, _ = entrance.come()
         permit.end(status, entrance.clock() + 0.05)
         entrance.turn()

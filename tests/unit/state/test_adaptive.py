@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.state.adaptive import BASE_SAMPLES, FIRST_PROBE, SAMPLES, AdaptiveBounds, AdaptiveLimit
+from meshlib.state.adaptive import BASE_SAMPLES, BASE_WANTED, FIRST_PROBE, SAMPLES, AdaptiveBounds, AdaptiveLimit
 
 BOUNDS = AdaptiveBounds(2, 1000, 20)
 
@@ -26,7 +26,7 @@ class Measured:
             self.limit.sample(seconds, self.value if inside is None else inside, self.now, self.bounds)
 
     def base(self, seconds: float) -> None:
-        self.window(seconds, 1, BASE_SAMPLES)
+        self.window(seconds, 1, BASE_WANTED)
 
 
 def test_it_begins_where_it_is_told_to_and_learns_the_base() -> None:
@@ -103,6 +103,29 @@ def test_the_base_is_measured_again_with_a_quarter_of_the_limit() -> None:
     measured.window(0.07, 5, BASE_SAMPLES)
     assert measured.value == 20
     assert measured.limit.base == pytest.approx(0.06)  # half of the new, half of the old
+
+
+def test_the_base_takes_as_long_as_it_costs_nothing() -> None:
+    measured = Measured()
+    measured.window(0.05, 19, BASE_WANTED - 1)
+    assert measured.limit.base is None
+    measured.window(0.05, 19, 1)
+    assert measured.limit.base == 0.05
+    crowded = Measured()
+    crowded.window(0.05, 20, BASE_SAMPLES)
+    assert crowded.limit.base == 0.05
+
+
+def test_a_limit_that_can_not_fall_further_has_measured_the_base() -> None:
+    measured = Measured(AdaptiveBounds(2, 1000, 3))
+    measured.base(0.01)  # too little, by chance or because all has become slower
+    measured.window(0.05)
+    assert measured.value == 2
+    for _ in range(4):
+        measured.window(0.05, 2)
+    assert measured.limit.base is not None
+    assert measured.limit.base > 0.05 / 1.4
+    assert measured.value > 2
 
 
 def test_the_next_measurements_come_at_doubling_distances() -> None:
