@@ -51,7 +51,8 @@ class Authorizers:
         if request is None:
             return asking.said
         with self._lock:
-            transport = self._sync = self._sync or self._mesh.transport(**_options())
+            self._sync = self._sync or self._mesh.transport(trust_env=False)  # no proxy stands between
+            transport: Any = self._sync
         with asking.catching(), deadline(asking.timeout):
             response = transport.handle_request(request)
             with contextlib.closing(response.stream) as stream:
@@ -72,7 +73,8 @@ class Authorizers:
         if request is None:
             return asking.said
         with self._lock:
-            transport = self._async = self._async or self._mesh.async_transport(**_options())
+            transport: Any
+            transport = self._async = self._async or self._mesh.async_transport(**_async_options())
         # The scope bounds hosts outside the mesh, too, of which our deadline knows nothing.
         with anyio.move_on_after(asking.timeout), asking.catching(), deadline(asking.timeout):
             response = await transport.handle_async_request(request)
@@ -178,8 +180,8 @@ def _request(question: Question, timeout: float) -> httpx.Request:
         raise ValueError(str(error)) from error
 
 
-def _options() -> dict[str, Any]:
-    """Of the transports: no proxy stands between us and an authorizer, nor idle connections outside the mesh."""
+def _async_options() -> dict[str, Any]:
+    """No connection outside the mesh is kept: it belongs to its event loop, and we may be closed on another."""
     import httpx
 
     return {"trust_env": False, "limits": httpx.Limits(max_keepalive_connections=0)}
