@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from meshlib.inbound.denials import UNVERIFIED, Denial, Permit, deny
 from meshlib.inbound.effects import FetchKeys, Step, Stepped
 from meshlib.policy.arriving import Arriving
-from meshlib.policy.tokenplaces import Place, without_cookie, without_field
+from meshlib.policy.tokenplaces import TokenPlace, without_cookie, without_field
 from meshlib.policy.tokens import KeysWanted, Refused, TokenRules, Verified
 
 __all__ = ["authenticate"]
@@ -29,7 +29,7 @@ def authenticate(rules: TokenRules, arriving: Arriving, permit: Permit, wall: Ca
     if not found:
         return None
     token, place = found[0]
-    places: Collection[Place] = (place,)
+    places: Collection[TokenPlace] = (place,)
     if len(found) > 1:
         places = {place for _, place in found}
         if any(one != token for one, _ in found):
@@ -45,7 +45,7 @@ def _with_keys(
     rules: TokenRules,
     wanted: KeysWanted,
     token: bytes,
-    places: Collection[Place],
+    places: Collection[TokenPlace],
     arriving: Arriving,
     permit: Permit,
     wall: Callable[[], float],
@@ -59,7 +59,7 @@ def _with_keys(
 
 
 def _judged(
-    said: Verified | KeysWanted | Refused, places: Collection[Place], arriving: Arriving, permit: Permit
+    said: Verified | KeysWanted | Refused, places: Collection[TokenPlace], arriving: Arriving, permit: Permit
 ) -> Denial | None:
     if type(said) is not Verified:
         assert not isinstance(said, Verified)
@@ -90,7 +90,7 @@ def _take_out(arriving: Arriving, permit: Permit, names: AbstractSet[bytes]) -> 
     arriving.raw_headers = [pair for pair in arriving.raw_headers if pair[0].replace(b"_", b"-") not in names]
 
 
-def _hide(arriving: Arriving, permit: Permit, places: Collection[Place]) -> None:
+def _hide(arriving: Arriving, permit: Permit, places: Collection[TokenPlace]) -> None:
     """Take the token out of the request."""
     for kind, name, _ in places:
         if kind == "header":
@@ -107,5 +107,5 @@ def _hide(arriving: Arriving, permit: Permit, places: Collection[Place]) -> None
                 arriving.raw_headers.append((b"cookie", cookies))
 
 
-def _names(places: Collection[Place]) -> str:
+def _names(places: Collection[TokenPlace]) -> str:
     return ", ".join(sorted(f"{place.kind} {place.name.decode()}" for place in places))

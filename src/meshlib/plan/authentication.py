@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
+from meshlib.policy.claims import SPACED
 from meshlib.policy.keyring import KeysUnreadable, read_keys
-from meshlib.policy.tokenplaces import BEARER, TOKEN_PARAM, Place
+from meshlib.policy.tokenplaces import BEARER, TOKEN_PARAM, TokenPlace
 from meshlib.policy.tokens import TokenRule, TokenRules
 from meshlib.resources import JWTRule, RequestAuthenticationSpec
 from meshlib.state.inbound import InboundState
@@ -18,9 +20,6 @@ NO_JOSERFC = (
     "a RequestAuthentication wants tokens verified, and joserfc isn't installed: nobody is let in; "
     'pip install "servicemesh[jwt]"'
 )
-
-LISTS = ("scope", "permission")
-"""Claims that are lists written with spaces in any case; Istio's."""
 
 
 def tokens_fault(specs: Sequence[RequestAuthenticationSpec]) -> str:
@@ -63,20 +62,20 @@ def _rule(rule: JWTRule, keys: Mapping[KeySource, IssuerKeys]) -> TokenRule:
         forward=rule.forward_original_token,
         payload_header=rule.output_payload_to_header.lower().encode(),
         claim_headers=[(one.header.lower().encode(), one.claim) for one in rule.output_claim_to_headers],
-        lists=(*LISTS, *rule.space_delimited_claims),
+        lists=(*SPACED, *rule.space_delimited_claims),
     )
 
 
-def _places(rule: JWTRule) -> Sequence[Place]:
+def _places(rule: JWTRule) -> Sequence[TokenPlace]:
     return [
-        *(Place("header", one.name.lower().encode(), one.prefix.lower().encode()) for one in rule.from_headers),
+        *(TokenPlace("header", one.name.lower().encode(), one.prefix.lower().encode()) for one in rule.from_headers),
         *_named("query", rule.from_params),
         *_named("cookie", rule.from_cookies),
     ]
 
 
-def _named(kind: str, names: Iterable[str]) -> Iterable[Place]:
-    return (Place(kind, name.encode()) for name in names)  # type: ignore[arg-type]  # one of the two above
+def _named(kind: Literal["query", "cookie"], names: Iterable[str]) -> Iterable[TokenPlace]:
+    return (TokenPlace(kind, name.encode()) for name in names)
 
 
 def _own_keys(rule: JWTRule) -> IssuerKeys:

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from meshlib.policy.arriving import Arriving
+from meshlib.policy.arriving import Arriving, Claims
 from meshlib.policy.patterns import Test, any_text
 
-__all__ = ["any_claim", "any_request_principal"]
+__all__ = ["SPACED", "any_claim", "any_request_principal", "claim_of"]
 
 SPACED = ("scope", "permission")
 """Claims that are lists written with spaces; Istio's."""
+
+
+def claim_of(claims: Claims, name: str) -> Any:
+    """A claim by its name, or by `a.b` for `b` within `a`; None where there is none."""
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for part in name.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
 
 
 def any_claim(path: Sequence[str], values: Sequence[str], forbidding: bool) -> Callable[[Arriving], bool]:
@@ -70,7 +82,7 @@ def any_request_principal(values: Sequence[str], forbidding: bool) -> Callable[[
     return holds
 
 
-def _named(claims: Mapping[str, Any], name: str) -> str:
+def _named(claims: Claims, name: str) -> str:
     value = claims.get(name)
     return value if isinstance(value, str) else ""
 

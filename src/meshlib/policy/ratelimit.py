@@ -11,9 +11,10 @@ import ipaddress
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from meshlib.policy.arriving import Arriving
+from meshlib.policy.claims import claim_of
 from meshlib.policy.match import Match
 from meshlib.state.buckets import Bucket, Buckets, BucketStore
 
@@ -187,18 +188,9 @@ def header(name: str) -> Read:
 
 def claim(name: str) -> Read:
     """A claim of the verified token, `a.b`: `b` within `a`, unless there is a claim of that very name."""
-    path = name.split(".")
 
     def read(arriving: Arriving) -> Value:
-        claims = arriving.claims
-        if claims is None:
-            return None
-        if name in claims:
-            return _text(claims[name])
-        found: Any = claims
-        for part in path:
-            found = found.get(part) if isinstance(found, dict) else None
-        return _text(found)
+        return None if arriving.claims is None else _text(claim_of(arriving.claims, name))
 
     return read
 

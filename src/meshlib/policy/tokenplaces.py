@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from meshlib.policy.arriving import Arriving
 
-__all__ = ["BEARER", "TOKEN_PARAM", "Place", "Places", "without_cookie", "without_field"]
+__all__ = ["BEARER", "TOKEN_PARAM", "TokenPlace", "TokenPlaces", "without_cookie", "without_field"]
 
 
-class Place(NamedTuple):
+class TokenPlace(NamedTuple):
     """One place to look for a token.
 
     Attributes:
@@ -25,12 +25,12 @@ class Place(NamedTuple):
     prefix: bytes = b""
 
 
-BEARER = Place("header", b"authorization", b"bearer ")
-TOKEN_PARAM = Place("query", b"access_token")
+BEARER = TokenPlace("header", b"authorization", b"bearer ")
+TOKEN_PARAM = TokenPlace("query", b"access_token")
 """Where tokens are when a rule says nothing; Istio's, by RFC 6750."""
 
 
-class Places:
+class TokenPlaces:
     """Looks for tokens in all the places that any rule names; immutable.
 
     Every value that stands in such a place counts, not the first one only: which of two the application takes is not
@@ -39,10 +39,10 @@ class Places:
 
     __slots__ = ("_cookies", "_headers", "_query")
 
-    def __init__(self, places: Iterable[Place]) -> None:
-        self._headers: dict[bytes, list[tuple[bytes, int, Place]]] = {}
-        self._query: dict[str, Place] = {}
-        self._cookies: dict[bytes, Place] = {}
+    def __init__(self, places: Iterable[TokenPlace]) -> None:
+        self._headers: dict[bytes, list[tuple[bytes, int, TokenPlace]]] = {}
+        self._query: dict[str, TokenPlace] = {}
+        self._cookies: dict[bytes, TokenPlace] = {}
         for place in sorted(set(places)):
             if place.kind == "header":
                 self._headers.setdefault(place.name, []).append((place.prefix, len(place.prefix), place))
@@ -51,9 +51,9 @@ class Places:
             else:
                 self._cookies[place.name] = place
 
-    def find(self, arriving: Arriving) -> list[tuple[bytes, Place]]:
+    def find(self, arriving: Arriving) -> list[tuple[bytes, TokenPlace]]:
         """The tokens of a request, and where each is."""
-        found: list[tuple[bytes, Place]] = []
+        found: list[tuple[bytes, TokenPlace]] = []
         headers, cookies = self._headers, self._cookies
         for name, value in arriving.raw_headers:
             if name in headers:
@@ -67,7 +67,7 @@ class Places:
             found += self._in_query(arriving.raw_target)
         return found
 
-    def _in_query(self, target: bytes) -> Iterator[tuple[bytes, Place]]:
+    def _in_query(self, target: bytes) -> Iterator[tuple[bytes, TokenPlace]]:
         query = target.partition(b"?")[2].decode("latin-1")
         if "%" not in query and not any(name in query for name in self._query):
             return
@@ -75,7 +75,7 @@ class Places:
             if (place := self._query.get(name)) is not None:
                 yield value.encode(errors="replace"), place
 
-    def _in_cookies(self, header: bytes) -> Iterator[tuple[bytes, Place]]:
+    def _in_cookies(self, header: bytes) -> Iterator[tuple[bytes, TokenPlace]]:
         for part in header.split(b";"):
             name, _, value = part.partition(b"=")
             if (place := self._cookies.get(name.strip())) is not None:

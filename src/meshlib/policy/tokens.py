@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from meshlib.policy.arriving import Arriving, Claims
+from meshlib.policy.claims import claim_of
 from meshlib.policy.keyring import Keyring, signed_by
 from meshlib.policy.tokencache import TokenCache
-from meshlib.policy.tokenplaces import Place, Places
+from meshlib.policy.tokenplaces import TokenPlace, TokenPlaces
 from meshlib.policy.webtoken import BadToken, WebToken, read_token
 from meshlib.state.tokens import IssuerKeys
 
@@ -76,7 +77,7 @@ class Verified(NamedTuple):
     principal: str
     add: Sequence[RawHeader]
 
-    def holds(self, places: Collection[Place], wall: float) -> bool:
+    def holds(self, places: Collection[TokenPlace], wall: float) -> bool:
         """Whether the token is still good, and good where it is."""
         rule = self.rule
         return self.ends >= wall and self.ring is rule.keys.ring and rule.places.issuperset(places)
@@ -103,7 +104,7 @@ class TokenRule:
         issuer: str,
         *,
         audiences: Iterable[str] = (),
-        places: Iterable[Place],
+        places: Iterable[TokenPlace],
         keys: IssuerKeys,
         forward: bool = False,
         payload_header: bytes = b"",
@@ -159,7 +160,7 @@ class TokenRule:
         subject = claims.get("sub")
         add = [(self.payload_header, token.payload)] if self.payload_header else []
         for header, path in self.claim_headers:
-            if (text := _header_text(_claim(token.claims, path))) is not None:
+            if (text := _header_text(claim_of(token.claims, path))) is not None:
                 add.append((header, text))
         principal = f"{self.issuer}/{subject}" if subject else ""
         return Verified(self, ring, claims.get("exp", math.inf) + SKEW, claims, principal, add)
@@ -182,16 +183,16 @@ class TokenRules:
         self._by_issuer: dict[str, list[TokenRule]] = {}
         for rule in rules:
             self._by_issuer.setdefault(rule.issuer, []).append(rule)
-        self._places = Places(place for rule in rules for place in rule.places)
+        self._places = TokenPlaces(place for rule in rules for place in rule.places)
         self._cache: TokenCache[Verified] = TokenCache()
         headers = {rule.payload_header for rule in rules} | {name for rule in rules for name, _ in rule.claim_headers}
         self.outputs = frozenset(name.replace(b"_", b"-") for name in headers - {b""})
 
-    def find(self, arriving: Arriving) -> list[tuple[bytes, Place]]:
+    def find(self, arriving: Arriving) -> list[tuple[bytes, TokenPlace]]:
         """The tokens of a request, and where each is."""
         return self._places.find(arriving)
 
-    def judge(self, token: bytes, places: Collection[Place], wall: float) -> Verified | KeysWanted | Refused:
+    def judge(self, token: bytes, places: Collection[TokenPlace], wall: float) -> Verified | KeysWanted | Refused:
         """What comes of a token.
 
         Args:
@@ -210,7 +211,7 @@ class TokenRules:
             self._cache.put(token, said)
         return said
 
-    def _judge(self, token: WebToken, places: Collection[Place], wall: float) -> Verified | KeysWanted | Refused:
+    def _judge(self, token: WebToken, places: Collection[TokenPlace], wall: float) -> Verified | KeysWanted | Refused:
         issuer, subject = token.claims.get("iss"), token.claims.get("sub", "")
         if not isinstance(issuer, str) or not isinstance(subject, str):
             return Refused("its iss or its sub is no text")
@@ -246,18 +247,6 @@ def _time_fault(claims: Claims, wall: float) -> Refused | None:
         if name != "exp" and wall + SKEW < value:
             return Refused(f"it begins in {value - wall:.0f} s by its {name}")
     return None
-
-
-def _claim(claims: Mapping[str, Any], path: str) -> Any:
-    """A claim by its name, or by `a.b` for `b` within `a`; None where there is none."""
-    if path in claims:
-        return claims[path]
-    found: Any = claims
-    for name in path.split("."):
-        if not isinstance(found, Mapping) or name not in found:
-            return None
-        found = found[name]
-    return found
 
 
 def _header_text(claim: Any) -> bytes | None:

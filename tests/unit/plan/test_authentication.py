@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from meshlib.plan.inbound import Inbound
-from meshlib.policy.tokenplaces import BEARER, TOKEN_PARAM, Place
+from meshlib.policy.tokenplaces import BEARER, TOKEN_PARAM, TokenPlace
 from meshlib.state.inbound import InboundState
 from tests.support.inbound import Kind, Side, get, inbound_from
 from tests.support.tokens import ISSUER, Issuer
@@ -60,8 +60,8 @@ def test_where_tokens_are_looked_for() -> None:
     assert found is not None
     assert [rule.places for rule in found.rules] == [
         {BEARER, TOKEN_PARAM},
-        {Place("header", b"x-token", b"jwt "), Place("cookie", b"c")},
-        {Place("query", b"p")},
+        {TokenPlace("header", b"x-token", b"jwt "), TokenPlace("cookie", b"c")},
+        {TokenPlace("query", b"p")},
     ]
 
 
