@@ -15,7 +15,7 @@ from meshlib.state.tokens import KeySource
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["KeysUnreachable", "fetch_key_set"]
+__all__ = ["KeysUnreachable", "fetch_key_set", "open_client"]
 
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -109,7 +109,14 @@ def open_client() -> httpx.AsyncClient:
     """A client of its own: fetching keys is no call of the mesh's. Costs some 40 ms.
 
     Roots are httpx's: certifi's, or those of SSL_CERT_FILE and SSL_CERT_DIR; proxies are the environment's.
+
+    Raises:
+        KeysUnreachable: these can't be used.
     """
     import httpx
 
-    return httpx.AsyncClient(follow_redirects=False, timeout=None)  # noqa: S113 - a whole fetch has one
+    try:
+        return httpx.AsyncClient(follow_redirects=False, timeout=None)  # noqa: S113 - a whole fetch has one
+    except (OSError, ValueError) as error:
+        variables = "SSL_CERT_FILE, SSL_CERT_DIR and HTTPS_PROXY"
+        raise KeysUnreachable(f"nothing can be fetched with the environment's {variables}: {error}") from error

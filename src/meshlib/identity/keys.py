@@ -199,9 +199,9 @@ class IssuerKeysKeeper:
                     await round_.asked.wait()
 
     async def _refresh(self, keys: IssuerKeys, source: KeySource) -> None:
-        if self._client is None:
-            self._client = self._open_client()
         try:
+            if self._client is None:
+                self._client = self._open_client()
             text = await self._fetch(self._client, source)
             ring = read_keys(text)
         except (KeysUnreachable, KeysUnreadable) as error:

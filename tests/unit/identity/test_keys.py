@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshlib.identity import keys as module
-from meshlib.identity.keyfetch import KeysUnreachable
+from meshlib.identity.keyfetch import KeysUnreachable, open_client
 from meshlib.identity.keys import LEAST_INTERVAL, IssuerKeysKeeper
 from meshlib.state.tokens import IssuerKeys, KeySource, TokenState
 from tests.support import eventually_async
@@ -142,6 +142,23 @@ def test_while_an_issuer_is_away_its_keys_serve_on(trouble: Exception, monkeypat
         kept.place.says = good
         await eventually_async(lambda: not kept.keys.error)
         assert kept.keys.ring is ring
+
+    keep(test)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("SSL_CERT_FILE", "/missing/roots.pem"), ("ALL_PROXY", "gopher://x")])
+def test_an_environment_nothing_can_be_fetched_with_is_said_and_tried_again(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_RETRY", 0.0)
+    monkeypatch.setenv(variable, value)
+
+    async def test(kept: Kept) -> None:
+        kept.keeper._open_client = open_client
+        await eventually_async(lambda: kept.keys.error)
+        assert "SSL_CERT_FILE, SSL_CERT_DIR and HTTPS_PROXY" in kept.keys.error
+        kept.keeper._open_client = Client  # type: ignore[assignment]  # the file is there now
+        await kept.first()
 
     keep(test)
 
