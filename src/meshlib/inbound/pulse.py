@@ -200,10 +200,10 @@ async def wait_in_queue(effect: Queue) -> None:
             woken.set_result(None)
 
     def wake() -> None:
-        if threading.get_ident() == home:
-            settle()
-        else:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and who waited with it
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and who waited with it
+            if threading.get_ident() == home:
+                settle()
+            else:
                 loop.call_soon_threadsafe(settle)
 
     waiter.wake = wake

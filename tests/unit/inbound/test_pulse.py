@@ -196,6 +196,17 @@ def test_who_is_cancelled_waits_no_longer_and_may_be_woken_all_the_same() -> Non
     asyncio.run(main())
 
 
+def test_who_was_forgotten_with_his_loop_is_in_nobodys_way() -> None:
+    one = waiter()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(wait_in_queue(Queue(one, 60.0)))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    wake(one)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # that is what is tried here
+
+
 def test_trio_has_a_pulse_and_a_queue_as_well() -> None:
     trio = pytest.importorskip("trio")
     given: list[int] = []
