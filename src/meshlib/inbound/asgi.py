@@ -117,8 +117,8 @@ class ASGIMiddleware:
         else:
             performing, receive = _reading(gate.async_performers, plan, scope, receive)
             answer = await adrive(admission, effect, performing)
-        gate.tell(answer, visitor, arriving)
         if type(answer) is Denial:
+            gate.tell(answer, visitor, arriving)
             await _refuse(scope, receive, send, answer.status, answer.headers, answer.body)
             return
         assert type(answer) is Permit
@@ -128,6 +128,7 @@ class ASGIMiddleware:
             ending = Ending(answer, gate.clocks.now, send)
             out = ending.send
         try:
+            gate.tell(answer, visitor, arriving)
             if remaining() == 0:
                 await _refuse(scope, receive, out, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
                 return

@@ -24,6 +24,7 @@ from meshlib.inbound.listening import listening
 from meshlib.inbound.peers import wsgi_own, wsgi_peer
 from meshlib.inbound.presence import Presence
 from meshlib.mesh import Mesh, default_mesh
+from meshlib.policy.arriving import Arriving
 
 __all__ = ["WSGIMiddleware"]
 
@@ -112,8 +113,8 @@ class WSGIMiddleware:
         if plan is not None and reads_bodies(plan.inbound):
             performing = {**performing, ReadBody: EarlyInput(environ).read}
         answer = drive(gate.admission(plan, visitor, arriving), performing)
-        gate.tell(answer, visitor, arriving)
         if type(answer) is Denial:
+            gate.tell(answer, visitor, arriving)
             return _answer(start_response, answer.status, answer.headers, answer.body)
         assert type(answer) is Permit
         app = self.app
@@ -121,10 +122,10 @@ class WSGIMiddleware:
         if most is not None and "wsgi.input" in environ:
             app = _counting(app, most)
         if not answer.watched:
-            return self._serve(app, environ, start_response, answer, visitor)
+            return self._serve(app, environ, start_response, answer, visitor, arriving)
         start = StartResponse(start_response, answer, gate.clocks.now)
         try:
-            body = self._serve(app, environ, start, answer, visitor)
+            body = self._serve(app, environ, start, answer, visitor, arriving)
         except BaseException:
             start.end()
             raise
@@ -134,9 +135,16 @@ class WSGIMiddleware:
         return EndingBody(body, start.end)
 
     def _serve(
-        self, app: App, environ: dict[str, Any], start_response: Any, permit: Permit, visitor: Visitor
+        self,
+        app: App,
+        environ: dict[str, Any],
+        start_response: Any,
+        permit: Permit,
+        visitor: Visitor,
+        arriving: Arriving,
     ) -> Iterable[bytes]:
         """Serve a request that was let in."""
+        self._gate.tell(permit, visitor, arriving)
         if remaining() == 0:
             return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
         if self._gate.claims:

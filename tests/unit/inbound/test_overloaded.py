@@ -112,3 +112,17 @@ def test_a_plan_without_concurrency_frees_who_came_under_one(kind: Kind) -> None
     occupy(one)
     one.obey("")
     assert one.ask(get()).status == 200
+
+
+@BOTH
+def test_a_request_that_the_log_fails_on_leaves_no_place_taken(kind: Kind) -> None:
+    """As one fails whose user wrote a filter with a mistake."""
+    one = side(kind, "{concurrency: {maxRequests: 1}}")
+
+    def fail(*_: object) -> None:
+        raise ValueError("a filter's mistake")
+
+    one.gate.tell = fail  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="mistake"):
+        one.ask(get())
+    assert one.state.load.places.inside == 0
