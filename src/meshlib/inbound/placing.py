@@ -134,8 +134,9 @@ def _begin(places: Places, permit: Permit, pulse: Pulse | None, now: float, insi
         pulse.begin(now)
 
     def end(status: int | None, at: float) -> None:
-        # A failure may be fast, and a denial is: neither says how long a request takes.
-        if status is not None and status < 400:
+        # A failure may be fast, and a denial is; a WebSocket lasts as long as its users like. None of these says how
+        # long a request takes.
+        if status is not None and 200 <= status < 400:
             places.sample(at - now, inside, at)
         _go(places, pulse, at)
 

@@ -137,7 +137,9 @@ def test_a_place_granted_to_who_is_cancelled_is_passed_on() -> None:
     assert entrance.places.inside == 1
 
 
-@pytest.mark.parametrize(("status", "counts"), [(200, True), (304, True), (404, False), (503, False), (None, False)])
+@pytest.mark.parametrize(
+    ("status", "counts"), [(200, True), (304, True), (101, False), (404, False), (503, False), (None, False)]
+)
 def test_only_good_answers_say_how_long_a_request_takes(status: int | None, counts: bool) -> None:
     entrance = Entrance(4, loop=True)
     for _ in range(BASE_WANTED):
