@@ -117,8 +117,8 @@ def verdict(authorization: Authorization | None, head: Arriving) -> str:
         return "allow"
     if authorization.fault_of(head):
         return "unsafe"
-    if provider := authorization.custom_for(head):
-        return f"ask {provider}"
+    if providers := authorization.customs_for(head):
+        return f"ask {' and '.join(providers)}"
     return "allow" if authorization.judge(head).allowed else "deny"
 
 

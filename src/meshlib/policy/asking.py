@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.hosts import host_fault
+from meshlib.policy.paths import mounting_fault
 
 __all__ = ["CHECK_HEADER", "MOST_CHECKS", "Unaskable", "depth_of", "unaskable"]
 
@@ -15,8 +16,6 @@ CHECK_HEADER = b"x-meshlib-check"
 
 MOST_CHECKS = 3
 """Checks of checks of checks. Two services that are each other's authorizers would ask for ever."""
-
-_MOUNTING = frozenset((b"script-name", b"script_name"))
 
 
 class Unaskable(NamedTuple):
@@ -36,11 +35,9 @@ def unaskable(arriving: Arriving) -> Unaskable | None:
         return Unaskable(403, f"it is itself a check, {depth} deep: do authorizers ask each other?")
     if fault := host_fault(arriving):
         return Unaskable(400, fault)
-    if any(name in _MOUNTING for name, _ in arriving.raw_headers):
-        return Unaskable(400, "its header SCRIPT_NAME has gunicorn take the application for mounted elsewhere")
     reading = arriving.reading
-    if reading.fault:
-        return Unaskable(400, reading.fault)
+    if fault := reading.fault or mounting_fault(arriving.raw_headers):
+        return Unaskable(400, fault)
     if len(reading.permitting) > 1:
         return Unaskable(400, f"its path can be read in {len(reading.permitting)} ways")
     return None

@@ -12,12 +12,10 @@ from typing import Literal, NamedTuple
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.attributes import Holds
 from meshlib.policy.hosts import host_fault
-from meshlib.policy.paths import read_path
+from meshlib.policy.paths import mounting_fault, read_path
 from meshlib.resources import AuthorizationAction, ExtensionProvider
 
 __all__ = ["Authorization", "Condition", "Noted", "Policy", "Rule", "Ruling", "holds_all"]
-
-_MOUNTING = (b"script-name", b"script_name")
 
 
 class Condition(NamedTuple):
@@ -128,18 +126,11 @@ class Authorization:
         if self._paths:
             # The one place where every request's path is read; see `Arriving.__getattr__` for the others.
             arriving.reading = read_path(arriving.raw_target, arriving.seen, arriving.exact)
-            if arriving.reading.fault:
-                return arriving.reading.fault
-            for name, _ in arriving.raw_headers:
-                if len(name) == 11 and name in _MOUNTING:
-                    return "its header SCRIPT_NAME has gunicorn take the application for mounted elsewhere"
+            if fault := arriving.reading.fault or mounting_fault(arriving.raw_headers):
+                return fault
         if self._methods and not arriving.method.isupper():
             return "its method isn't in upper case"
         return host_fault(arriving) if self._hosts else ""
-
-    def custom_for(self, arriving: Arriving) -> str | None:
-        """The name of the first provider to be asked about a request, None: nobody is asked."""
-        return next(iter(self.customs_for(arriving)), None)
 
     def customs_for(self, arriving: Arriving) -> Sequence[str]:
         """The names of the providers to be asked about a request, all of whom must allow it."""

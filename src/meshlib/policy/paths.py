@@ -10,10 +10,11 @@ one way has no reading, and is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["PathReading", "decoded_pattern", "followed", "read_path"]
+__all__ = ["PathReading", "decoded_pattern", "followed", "mounting_fault", "read_path"]
 
 _PLAIN = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[\w.~!$&'()*+,:=@-]+)*/?")
 """A path with one reading: no escape, no empty or dot segment, no backslash, no parameters."""
@@ -25,6 +26,7 @@ _SLASH = re.compile(rb"%(?:2f|5c)", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
 _NOT_SENT = re.compile(rb"[^\x21-\x22\x24-\x7e]")
+_MOUNTING = (b"script-name", b"script_name")
 
 
 class PathReading(NamedTuple):
@@ -55,6 +57,14 @@ def read_path(raw_target: bytes, seen: str, exact: bool) -> PathReading:
         if text == seen:
             return PathReading("", (text,), (text, _turned(text)))
     return _read(path, seen, exact)
+
+
+def mounting_fault(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Why headers (names in lower case) change what the path of a request is, "" when they don't."""
+    for name, _ in headers:
+        if len(name) == 11 and name in _MOUNTING:
+            return "its header SCRIPT_NAME has gunicorn take the application for mounted elsewhere"
+    return ""
 
 
 def followed(path: str) -> str:
