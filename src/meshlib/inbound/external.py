@@ -73,8 +73,8 @@ class Authorizers:
         if request is None:
             return asking.said
         with self._lock:
-            transport: Any
-            transport = self._async = self._async or self._mesh.async_transport(**_async_options())
+            self._async = self._async or self._mesh.async_transport(**_async_options())
+            transport: Any = self._async
         # The scope bounds hosts outside the mesh, too, of which our deadline knows nothing.
         with anyio.move_on_after(asking.timeout), asking.catching(), deadline(asking.timeout):
             response = await transport.handle_async_request(request)
