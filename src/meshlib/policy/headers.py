@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from meshlib.policy.arriving import Arriving
-from meshlib.policy.patterns import any_glob
+from meshlib.policy.patterns import any_part
 
 __all__ = ["any_header"]
 
@@ -25,7 +25,7 @@ def any_header(name: str, values: Sequence[str], forbidding: bool) -> Callable[[
     wanted = name.lower().encode("latin-1", "replace")
     folded = wanted.replace(b"_", b"-")
     length = len(wanted)
-    test = any_glob(values)
+    test = any_part(values)
     anything = "*" in values
     glue = "; " if wanted == b"cookie" else ","  # as HTTP/2 splits it (RFC 9113, 8.2.3)
 

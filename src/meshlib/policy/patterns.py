@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from meshlib.policy.paths import decoded_pattern
 
-__all__ = ["Patterns", "Test", "any_glob", "any_path", "any_text", "patterns_of", "text_test"]
+__all__ = ["Patterns", "Test", "any_glob", "any_part", "any_path", "any_text", "patterns_of", "text_test"]
 
 Test = Callable[[str], bool]
 
@@ -66,6 +66,19 @@ def text_test(patterns: Patterns) -> Test:
     if not exact and not prefixes:
         return methodcaller("endswith", suffixes)
     return lambda text: text in exact or text.startswith(prefixes) or text.endswith(suffixes)
+
+
+def any_part(values: Sequence[str]) -> Test:
+    """Whether a text is one of `values`; of `*abc*` a part. A star elsewhere than at an end is a star."""
+    parts = [value[1:-1] for value in values if _is_part(value)]
+    plain = any_text([value for value in values if not _is_part(value)])
+    if not parts:
+        return plain
+    return lambda text: plain(text) or any(part in text for part in parts)
+
+
+def _is_part(value: str) -> bool:
+    return len(value) > 2 and value[0] == value[-1] == "*"
 
 
 def any_glob(values: Sequence[str]) -> Test:

@@ -178,4 +178,7 @@ def _apart(name: str, one: str, value: str) -> bool:
     """Whether nothing is matched by both; for certain only where `value` is a single text, or both are blocks."""
     if name in _BLOCKS:
         return not _network(one).overlaps(_network(value))
-    return "*" not in value and "{" not in value and "{" not in one and not _value_covers(name, one, value)
+    plain = "*" not in value and "{" not in value
+    # Of namespaces and headers more than one star may be any text.
+    comparable = "{" not in one and one.count("*") < 2 and "*" not in one[1:-1]
+    return plain and comparable and not _value_covers(name, one, value)

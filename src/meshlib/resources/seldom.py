@@ -72,13 +72,12 @@ def _odd(rule: AuthorizationRule) -> Iterator[tuple[Path, str]]:
                 yield from _odd_values(name.removeprefix("not_"), getattr(message, name), at)
     for index, condition in enumerate(rule.when):
         for name, values in (("values", condition.values), ("notValues", condition.not_values)):
-            yield from _odd_values("", values, ("when", index, name))
+            yield from _odd_values(condition.key, values, ("when", index, name))
 
 
 def _odd_values(name: str, values: Sequence[str], at: Path) -> Iterator[tuple[Path, str]]:
     for index, value in enumerate(values):
-        inner = value[1:] if value.startswith("*") else value[:-1]
-        if "*" in inner and "{" not in value:
+        if _has_literal_star(name, value):
             message = f"{show(value)} has a * that stands for itself: only one at the beginning or the end is any text"
             yield (*at, index), message
         if name == "methods" and value != value.upper():
@@ -86,6 +85,14 @@ def _odd_values(name: str, values: Sequence[str], at: Path) -> Iterator[tuple[Pa
         if name == "paths" and _UNNORMAL.search(value):
             message = f"{show(value)} never matches: paths are compared without //, /./, /../ and \\; write it so"
             yield (*at, index), message
+
+
+def _has_literal_star(name: str, value: str) -> bool:
+    if name in ("namespaces", "source.namespace") or "{" in value:
+        return False
+    if name.startswith("request.headers["):  # of `*abc*` both are any text
+        return "*" in value.removeprefix("*").removesuffix("*")
+    return "*" in (value[1:] if value.startswith("*") else value[:-1])
 
 
 def _written(message: object, field: str) -> str:

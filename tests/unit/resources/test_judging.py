@@ -316,6 +316,25 @@ def test_a_value_that_hardly_matches_what_was_meant(rule: str, path: str, words:
 
 
 @pytest.mark.parametrize(
+    "rule",
+    [
+        when("key: 'request.headers[cookie]', values: ['*session=*']"),
+        when("key: source.namespace, values: [team-*-prod]"),
+        of("namespaces: ['*-test-*']"),
+    ],
+)
+def test_a_star_that_is_any_text_is_not_taken_for_itself(rule: str) -> None:
+    assert warnings(deny(rule)) == []
+
+
+def test_what_stars_exclude_is_not_taken_for_let_in() -> None:
+    for star in ("a*b", "*x*"):
+        assert warnings(deny(of("namespaces: [axb]"), of(f"notNamespaces: ['{star}']"))) == []
+    [warning] = warnings(deny(of("namespaces: [axb]"), of("notNamespaces: ['b*']")))
+    assert "changes nothing" in warning.message
+
+
+@pytest.mark.parametrize(
     ("rule", "warned"),
     [
         ("issuer: a, jwksUri: 'http://keys.example/'", True),

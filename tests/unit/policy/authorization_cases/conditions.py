@@ -38,6 +38,21 @@ TABLES = [
         },
     ),
     Table(
+        "a star within a header's value stands for itself, as it does in Istio",
+        GENERATOR,
+        """
+        rules:
+        - {to: [{operation: {paths: [/in]}}], when: [{key: "request.headers[x-team]", values: ["a*b"]}]}
+        - {to: [{operation: {paths: [/part]}}], when: [{key: "request.headers[x-team]", values: ["*a*b*"]}]}
+        """,
+        {
+            "GET /in x-team:a*b": "allow",
+            "GET /in x-team:axb": "deny",
+            "GET /part x-team:1a*b2": "allow",
+            "GET /part x-team:1axb2": "deny",
+        },
+    ),
+    Table(
         "a header by its beginning, its end, and its being there",
         CONDITIONS,
         """
