@@ -8,15 +8,15 @@ one table.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from meshlib.identity.spiffe import SpiffeId, parse, words
 from meshlib.plan.inbound import Inbound
-from meshlib.policy.arriving import Arriving
+from meshlib.policy.arriving import Arriving, Claims
 from meshlib.policy.asking import unaskable
 from meshlib.policy.authorize import Authorization, Condition, Policy, Rule
-from meshlib.policy.intentions import decide, source_of
+from meshlib.policy.intentions import Decision, decide, source_of
 
 __all__ = ["InboundExplanation", "PolicyView", "RuleView", "Visit", "explain_inbound", "visit_of"]
 
@@ -154,7 +154,7 @@ def visit_of(
     headers: Mapping[str, str] | None = None,
     address: str = "",
     port: int | None = None,
-    claims: Mapping[str, Any] | None = None,
+    claims: Claims | None = None,
     host: str = "",
 ) -> Visit:
     """A request that could come in.
@@ -262,7 +262,7 @@ def _authorized(authorization: Authorization, arriving: Arriving) -> Verdict:
     return Verdict(False, asks, 403, "RBAC", ruling.policy, ruling.why)
 
 
-def _intention(inbound: Inbound, visit: Visit) -> Any:
+def _intention(inbound: Inbound, visit: Visit) -> Decision | None:
     if inbound.intentions is None:
         return None
     source = source_of(visit.caller.path) if visit.caller is not None else None

@@ -129,9 +129,9 @@ def _scope(resource: Resource, namespace: str, wears: Mapping[str, str]) -> int 
 def _by_scope(
     resources: Iterable[Resource], namespace: str, wears: Mapping[str, str]
 ) -> Sequence[PeerAuthenticationSpec | None]:
-    """The document that selects the process, its namespace's and the mesh's."""
+    """The document that selects the process, its namespace's and the mesh's; of several the first."""
     found: list[PeerAuthenticationSpec | None] = [None, None, None]
-    for resource in sorted(resources, key=lambda one: one.key):
+    for resource in resources:
         spec, scope = resource.spec, _scope(resource, namespace, wears)
         if isinstance(spec, PeerAuthenticationSpec) and scope is not None:
             found[scope] = found[scope] or spec

@@ -10,7 +10,7 @@ from meshlib.resources.authentication import JWTRule, RequestAuthenticationSpec
 from meshlib.resources.authorizing import check_target
 from meshlib.resources.documents import Path, show
 from meshlib.resources.keysets import jwks_fault
-from meshlib.resources.shapes import Finding, check_header_name, check_header_value
+from meshlib.resources.shapes import Finding, check_count, check_header_name, check_header_value
 
 __all__ = ["check_request_authentication", "url_fault"]
 
@@ -71,8 +71,8 @@ def _places(rule: JWTRule, at: Path) -> Iterator[Finding]:
         yield from check_header_name(place.name, (*at, "fromHeaders", index, "name"))
         yield from check_header_value(place.prefix, (*at, "fromHeaders", index, "prefix"))
     yield from _texts(rule.from_params, (*at, "fromParams"))
-    yield from _many(rule.from_headers, (*at, "fromHeaders"))
-    yield from _many(rule.from_cookies, (*at, "fromCookies"))
+    yield from check_count(rule.from_headers, _NAMES_AT_MOST, (*at, "fromHeaders"))
+    yield from check_count(rule.from_cookies, _NAMES_AT_MOST, (*at, "fromCookies"))
     for index, cookie in enumerate(rule.from_cookies):
         # RFC 6265: the name of a cookie is a token, too.
         yield from check_header_name(cookie, (*at, "fromCookies", index))
@@ -80,7 +80,7 @@ def _places(rule: JWTRule, at: Path) -> Iterator[Finding]:
 
 def _headers_out(rule: JWTRule, at: Path) -> Iterator[Finding]:
     """Headers for the application: each is set once, and none that says where the request ends."""
-    yield from _many(rule.output_claim_to_headers, (*at, "outputClaimToHeaders"))
+    yield from check_count(rule.output_claim_to_headers, _NAMES_AT_MOST, (*at, "outputClaimToHeaders"))
     named: list[tuple[Path, str]] = []
     if rule.output_payload_to_header:
         named.append(((*at, "outputPayloadToHeader"), rule.output_payload_to_header))
@@ -99,12 +99,7 @@ def _headers_out(rule: JWTRule, at: Path) -> Iterator[Finding]:
 
 
 def _texts(texts: Sequence[str], at: Path, *, single: bool = False) -> Iterator[Finding]:
-    yield from _many(texts, at)
+    yield from check_count(texts, _NAMES_AT_MOST, at)
     for index, text in enumerate(texts):
         if not text or len(text) > _TEXT_AT_MOST:
             yield at if single else (*at, index), f"expected a text of at most {_TEXT_AT_MOST}, found {show(text)}"
-
-
-def _many(entries: Sequence[object], at: Path) -> Iterator[Finding]:
-    if len(entries) > _NAMES_AT_MOST:
-        yield at, f"has {len(entries)} entries; at most {_NAMES_AT_MOST} are allowed"

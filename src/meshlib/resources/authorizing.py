@@ -18,7 +18,7 @@ from meshlib.resources.authorization import (
 from meshlib.resources.conditions import ACCOUNTS_AT_MOST, key_fault, value_check
 from meshlib.resources.documents import Metadata, Path, show
 from meshlib.resources.security import PolicyTargetReference
-from meshlib.resources.shapes import Finding, check_labels
+from meshlib.resources.shapes import Finding, check_count, check_labels
 
 __all__ = ["check_authorization", "check_dry_run", "check_target"]
 
@@ -31,7 +31,7 @@ def check_authorization(spec: AuthorizationPolicySpec, raw: Mapping[str, Any], a
     """The findings in an AuthorizationPolicy; `raw` is the spec as written, for lists that are there but empty."""
     yield from check_target(spec, at)
     yield from _action(spec, at)
-    yield from _count(spec.rules, "rules", at)
+    yield from check_count(spec.rules, _AT_MOST, (*at, "rules"))
     for index, rule in enumerate(spec.rules):
         here = (*at, "rules", index)
         yield from _empty(raw["rules"][index], here)
@@ -79,7 +79,7 @@ def _action(spec: AuthorizationPolicySpec, at: Path) -> Iterator[Finding]:
 
 def _rule(rule: AuthorizationRule, at: Path) -> Iterator[Finding]:
     for name, alternatives in (("from", rule.from_), ("to", rule.to), ("when", rule.when)):
-        yield from _count(alternatives, name, at)
+        yield from check_count(alternatives, _AT_MOST, (*at, name))
     for index, one in enumerate(rule.from_):
         here = (*at, "from", index, "source")
         yield from _fields(one.source, here)
@@ -161,8 +161,3 @@ def _empty(raw: Mapping[str, Any], at: Path) -> Iterator[Finding]:
             for field, values in (entry[inner] if inner else entry).items():
                 if values is None or values == []:
                     yield (*path, field), "is empty; write values, or leave it out"
-
-
-def _count(entries: Sequence[object], name: str, at: Path) -> Iterator[Finding]:
-    if len(entries) > _AT_MOST:
-        yield (*at, name), f"has {len(entries)} entries; at most {_AT_MOST} are allowed"

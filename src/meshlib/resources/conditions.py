@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from meshlib.resources.documents import show
 from meshlib.resources.fields import nearest
+from meshlib.resources.shapes import TOKEN
 
 __all__ = ["ACCOUNTS_AT_MOST", "key_fault", "value_check"]
 
@@ -18,7 +19,6 @@ _VALUE_AT_MOST = 2048
 _ACCOUNT_AT_MOST = 320
 _PREFIX = re.compile(r"/[0-9]{1,3}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 # The characters of a path's segment (RFC 3986, pchar), as Istio takes them beside templates.
 _SEGMENT = re.compile(r"[a-zA-Z0-9._~%!$&'()+,;:@=-]+")
@@ -136,7 +136,7 @@ def key_fault(key: str) -> str | None:
     if key in _KEYS:
         return None
     if (found := _IN_BRACKETS.fullmatch(key)) is not None and found[1] in _BRACKETED:
-        if found[1] == "request.headers" and not _TOKEN.fullmatch(found[2][1:-1]):
+        if found[1] == "request.headers" and not TOKEN.fullmatch(found[2][1:-1]):
             return f"{show(key)} names no header; write one, as in request.headers[x-team]"
         return None
     name = key.partition("[")[0]

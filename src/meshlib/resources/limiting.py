@@ -17,7 +17,14 @@ from meshlib.resources.inbound import (
 )
 from meshlib.resources.networking import HTTPFaultInjection, HTTPMatchRequest
 from meshlib.resources.routes import check_fault, check_match
-from meshlib.resources.shapes import Finding, check_header_name, check_header_value, check_host, check_labels
+from meshlib.resources.shapes import (
+    Finding,
+    check_count,
+    check_header_name,
+    check_header_value,
+    check_host,
+    check_labels,
+)
 
 __all__ = ["check_inbound_policy"]
 
@@ -46,7 +53,7 @@ def check_inbound_policy(spec: InboundPolicySpec, at: Path) -> Iterator[Finding]
     for name, bounds in (("overload", spec.overload), ("requestBounds", spec.request_bounds)):
         if bounds is not None and not any(getattr(bounds, field) for field in bounds.__struct_fields__):
             yield (*at, name), f"bounds nothing; write {' or '.join(bounds.__struct_encode_fields__)}"
-    yield from _many(spec.faults, (*at, "faults"), _AT_MOST)
+    yield from check_count(spec.faults, _AT_MOST, (*at, "faults"))
     for index, one in enumerate(spec.faults):
         yield from _fault(one.fault, (*at, "faults", index, "fault"))
         yield from _matches(one.match, (*at, "faults", index, "match"))
@@ -58,7 +65,7 @@ def check_inbound_policy(spec: InboundPolicySpec, at: Path) -> Iterator[Finding]
 
 def _rate_limit(limit: RateLimit, at: Path) -> Iterator[Finding]:
     yield from _matches(limit.match, (*at, "match"))
-    yield from _many(limit.by, (*at, "by"), _KEYS_AT_MOST)
+    yield from check_count(limit.by, _KEYS_AT_MOST, (*at, "by"))
     for index, key in enumerate(limit.by):
         yield from _key(key, (*at, "by", index))
         if key in limit.by[:index]:
@@ -92,7 +99,7 @@ def _concurrency(concurrency: Concurrency, at: Path) -> Iterator[Finding]:
 
 
 def _priority(priority: Priority, at: Path) -> Iterator[Finding]:
-    yield from _many(priority.rules, (*at, "rules"), _AT_MOST)
+    yield from check_count(priority.rules, _AT_MOST, (*at, "rules"))
     for index, rule in enumerate(priority.rules):
         if not rule.match:
             yield (*at, "rules", index, "match"), "is empty; write which requests are meant"
@@ -126,7 +133,7 @@ def _authorizer(authorizer: HTTPAuthorizer, at: Path) -> Iterator[Finding]:
             yield from _header_patterns(names, (*at, written))
     more = authorizer.include_additional_headers_in_check
     here = (*at, "includeAdditionalHeadersInCheck")
-    yield from _many(tuple(more), here, _AT_MOST)
+    yield from check_count(tuple(more), _AT_MOST, here)
     for name, value in more.items():
         yield from check_header_name(name, (*here, name))
         yield from check_header_value(value, (*here, name))
@@ -137,7 +144,7 @@ def _authorizer(authorizer: HTTPAuthorizer, at: Path) -> Iterator[Finding]:
 
 
 def _header_patterns(names: Sequence[str], at: Path) -> Iterator[Finding]:
-    yield from _many(names, at, _AT_MOST)
+    yield from check_count(names, _AT_MOST, at)
     for index, name in enumerate(names):
         if not _HEADER_PATTERN.fullmatch(name) or (name.startswith("*") and name.endswith("*")):
             yield (
@@ -147,7 +154,7 @@ def _header_patterns(names: Sequence[str], at: Path) -> Iterator[Finding]:
 
 
 def _aliases(domains: Sequence[str], at: Path) -> Iterator[Finding]:
-    yield from _many(domains, at, _AT_MOST)
+    yield from check_count(domains, _AT_MOST, at)
     for index, domain in enumerate(domains):
         if not _TRUST_DOMAIN.fullmatch(domain):
             message = f"{show(domain)} is not a trust domain: lower case letters, digits, '-', '_' and '.' expected"
@@ -155,13 +162,13 @@ def _aliases(domains: Sequence[str], at: Path) -> Iterator[Finding]:
 
 
 def _matches(matches: Sequence[HTTPMatchRequest], at: Path) -> Iterator[Finding]:
-    yield from _many(matches, at, _AT_MOST)
+    yield from check_count(matches, _AT_MOST, at)
     for index, match in enumerate(matches):
         yield from check_match(match, (*at, index))
 
 
 def _named(entries: Sequence[RateLimit | ExtensionProvider], at: Path, most: int) -> Iterator[Finding]:
-    yield from _many(entries, at, most)
+    yield from check_count(entries, most, at)
     seen: set[str] = set()
     for index, entry in enumerate(entries):
         here = (*at, index, "name")
@@ -170,8 +177,3 @@ def _named(entries: Sequence[RateLimit | ExtensionProvider], at: Path, most: int
         if entry.name in seen:
             yield here, f"{show(entry.name)} stands twice; names must differ"
         seen.add(entry.name)
-
-
-def _many(entries: Sequence[object], at: Path, most: int) -> Iterator[Finding]:
-    if len(entries) > most:
-        yield at, f"has {len(entries)} entries; at most {most} are allowed"

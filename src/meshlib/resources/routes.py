@@ -11,6 +11,7 @@ from meshlib.resources.documents import Path, show
 from meshlib.resources.fields import nearest
 from meshlib.resources.regex import regex_fault
 from meshlib.resources.shapes import (
+    TOKEN,
     Finding,
     check_header_name,
     check_header_value,
@@ -27,7 +28,6 @@ RETRY_WORDS = (
     "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
 )  # fmt: skip  # fmt: skip
 _BODY_AT_MOST = 1024 * 1024
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
 def check_routes(spec: istio.VirtualServiceSpec, raw: Mapping[str, Any], at: Path) -> Iterator[Finding]:
@@ -230,7 +230,7 @@ def _cors(policy: istio.CorsPolicy | None, at: Path) -> Iterator[Finding]:
     for field, names in lists.items():
         for index, name in enumerate(names):
             what = "the name of a method" if field == "allowMethods" else "the name of a header"
-            if not _TOKEN.fullmatch(name):
+            if not TOKEN.fullmatch(name):
                 yield (*at, field, index), f'{show(name)} is not {what}, nor "*"'
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from meshlib.resources.documents import Path, show
 from meshlib.resources.names import host_fault
 
 __all__ = [
+    "TOKEN",
     "Finding",
+    "check_count",
     "check_header_name",
     "check_header_value",
     "check_host",
@@ -21,7 +23,9 @@ __all__ = [
 Finding = tuple[Path, str]
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+"""A name of a header or a method (RFC 9110, 5.6.2)."""
+
 _LABEL_KEY = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9.-]{0,252}/)?[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
 _LABEL_VALUE = re.compile(r"([a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?)?")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -57,9 +61,15 @@ def check_labels(labels: Mapping[str, str], at: Path) -> Iterator[Finding]:
             yield (*at, key), f"{show(value)} is not a label's value: letters, digits, '-', '_', '.', at most 63"
 
 
+def check_count(entries: Sequence[object], most: int, at: Path) -> Iterator[Finding]:
+    """No more entries than are allowed."""
+    if len(entries) > most:
+        yield at, f"has {len(entries)} entries; at most {most} are allowed"
+
+
 def check_header_name(name: str, at: Path) -> Iterator[Finding]:
     """A token of RFC 9110."""
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         yield at, f"{show(name)} is not a header name: letters, digits and !#$%&'*+-.^_`|~ expected"
 
 
