@@ -223,7 +223,6 @@ class IssuerKeysKeeper:
         if not keys.error:
             then = "those at hand serve on" if keys.ring is not None else "its tokens are refused"
             log.warning("the keys of %s can't be fetched: %s; %s", source.issuer, why, then)
-            keys.since = self._clock()
         keys.error = why
 
     def _waits(self, keys: IssuerKeys) -> Iterator[float]:

@@ -1,8 +1,7 @@
 """The two drivers of admission: they perform its effects, in a thread or on an event loop, and send back the answers.
 
-An effect is performed by what is registered for its type. What is here needs nothing but time; keys of issuers,
-authorizers and shared limits bring their own. Until they do, the answers are those of a part that isn't there: no keys
-come, the authorizer can't be asked, nothing is counted.
+An effect is performed by what is registered for its type. What is here needs nothing but time; what fetches keys, asks
+authorizers and counts on shared limits is the mesh's, and the gate adds it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from meshlib.inbound.denials import Denial, Permit
-from meshlib.inbound.effects import Admission, Ask, Count, EarlyBody, Effect, FetchKeys, Pause, Queue, ReadBody, Said
+from meshlib.inbound.effects import Admission, EarlyBody, Effect, Pause, Queue, ReadBody
 from meshlib.inbound.pulse import wait_in_queue
 from meshlib.waiting import Flag
 
@@ -59,32 +58,16 @@ async def adrive(admission: Admission, effect: Effect, performing: AsyncPerforme
 
 def performers() -> Performers:
     """What performs effects in a thread."""
-    return {
-        FetchKeys: lambda effect: None,
-        Ask: lambda effect: _nobody_to_ask(),
-        Count: _uncounted,
-        ReadBody: lambda effect: NO_BODY,
-        Queue: _queue,
-        Pause: lambda effect: time.sleep(effect.seconds),
-    }
+    return {ReadBody: lambda effect: NO_BODY, Queue: _queue, Pause: lambda effect: time.sleep(effect.seconds)}
 
 
 def async_performers() -> AsyncPerformers:
     """What performs effects on any event loop."""
 
-    async def keys(effect: FetchKeys) -> None:
-        """Nobody fetches any."""
-
-    async def ask(effect: Ask) -> Said:
-        return _nobody_to_ask()
-
-    async def count(effect: Count) -> list[None]:
-        return _uncounted(effect)
-
     async def body(effect: ReadBody) -> EarlyBody:
         return NO_BODY
 
-    return {FetchKeys: keys, Ask: ask, Count: count, ReadBody: body, Queue: wait_in_queue, Pause: _apause}
+    return {ReadBody: body, Queue: wait_in_queue, Pause: _apause}
 
 
 def _queue(effect: Queue) -> None:
@@ -98,11 +81,3 @@ async def _apause(effect: Pause) -> None:
     import anyio
 
     await anyio.sleep(effect.seconds)
-
-
-def _nobody_to_ask() -> Said:
-    return Said(None, why="there is nothing here to ask an authorizer with")
-
-
-def _uncounted(effect: Count) -> list[None]:
-    return [None] * len(effect.spendings)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.identity.sparing import Sparing
 from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
 from meshlib.inbound.denials import Denial, Permit
-from meshlib.inbound.drivers import async_performers, performers
+from meshlib.inbound.drivers import AsyncPerformers, Performers, async_performers, performers
 from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys
 from meshlib.inbound.external import Authorizers
 from meshlib.inbound.forwarded import ADDRESSES, HEADER, Hops, caller_of, remote_of
@@ -49,14 +49,19 @@ class Gate:
     """
 
     def __init__(self, mesh: Mesh) -> None:
-        authorizers = mesh.part(Authorizers)
-        self.performers = performers() | {Ask: authorizers.ask}
-        self.async_performers = async_performers() | {Ask: authorizers.aask}
-        counts = mesh.counts
-        self.performers[Count] = lambda effect: counts.count(effect.spendings)
-        self.async_performers[Count] = lambda effect: counts.acount(effect.spendings)
-        self.performers[FetchKeys] = lambda effect: mesh.keys.fetch_soon(effect.source).wait(effect.wait)
-        self.async_performers[FetchKeys] = lambda effect: mesh.keys.fetch_soon(effect.source).sleep(effect.wait)
+        authorizers, counts = mesh.part(Authorizers), mesh.counts
+        self.performers: Performers = {
+            **performers(),
+            Ask: authorizers.ask,
+            Count: lambda effect: counts.count(effect.spendings),
+            FetchKeys: lambda effect: mesh.keys.fetch_soon(effect.source).wait(effect.wait),
+        }
+        self.async_performers: AsyncPerformers = {
+            **async_performers(),
+            Ask: authorizers.aask,
+            Count: lambda effect: counts.acount(effect.spendings),
+            FetchKeys: lambda effect: mesh.keys.fetch_soon(effect.source).sleep(effect.wait),
+        }
         self.clocks = self._last_clocks = Clocks(time.monotonic, time.time, random.random)
         self.claims = mesh.settings.identity != "none" or bool(mesh.settings.trusted_hops)
         self._mesh = mesh

@@ -39,16 +39,14 @@ class IssuerKeys:
 
     Attributes:
         error: why they aren't there or couldn't be refreshed, "" when nothing is wrong.
-        since: monotonic seconds since when that is so.
     """
 
-    __slots__ = ("error", "ring", "since", "source")
+    __slots__ = ("error", "ring", "source")
 
     def __init__(self, source: KeySource | None, ring: Keyring | None = None, error: str = "") -> None:
         self.source = source
         self.ring = ring
         self.error = error
-        self.since = 0.0
 
 
 class TokenState:
