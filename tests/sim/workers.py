@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
-from meshlib.inbound.admit import Clocks
+from meshlib.inbound.clocks import Clocks
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.placing import place, shed
 from meshlib.inbound.pulse import LoopPulse

@@ -45,9 +45,9 @@ FLOORS: dict[str, int] = {
 
 # Decisions are taken here: nothing in these waits, dials or looks at a clock.
 PURE = ("resources", "state", "policy", "plan", "call.effects", "call.flow", "inbound.admit", "inbound.arrival",
-        "inbound.authorizing", "inbound.bounds", "inbound.checks", "inbound.cors", "inbound.denials", "inbound.early",
-        "inbound.effects", "inbound.endings",
-        "inbound.faults", "inbound.heads", "inbound.limiting", "inbound.placing", "inbound.tokens")  # fmt: skip
+        "inbound.authorizing", "inbound.bounds", "inbound.checks", "inbound.clocks", "inbound.cors", "inbound.denials",
+        "inbound.early", "inbound.effects", "inbound.endings", "inbound.faults", "inbound.forwarded",
+        "inbound.heads", "inbound.limiting", "inbound.placing", "inbound.tokens")  # fmt: skip
 IMPURE_IMPORTS = {
     "anyio", "asyncio", "concurrent", "datetime", "http.client", "http.server", "httpcore", "httpx", "httpx2",
     "multiprocessing", "select", "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading",

@@ -6,41 +6,25 @@ admission serves ASGI and WSGI. Most requests yield no effect at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from meshlib.identity.spiffe import SpiffeId
 from meshlib.inbound.authorizing import authorize
 from meshlib.inbound.bounds import fault_of
+from meshlib.inbound.clocks import Clocks
 from meshlib.inbound.cors import preflight
 from meshlib.inbound.denials import DENIED, UNREADY, Denial, Permit, deny
 from meshlib.inbound.effects import Admission
 from meshlib.inbound.faults import inject
 from meshlib.inbound.limiting import limit
-from meshlib.inbound.placing import Pulse, place, shed
+from meshlib.inbound.placing import place, shed
 from meshlib.inbound.tokens import authenticate
 from meshlib.plan.inbound import Inbound
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.intentions import decide, source_of
 from meshlib.resources import Intentions
 
-__all__ = ["Clocks", "Peer", "admission", "restricts", "unready"]
-
-
-class Clocks(NamedTuple):
-    """What admission knows of time and chance.
-
-    Attributes:
-        now: monotonic seconds.
-        wall: seconds since 1970, for tokens.
-        random: uniform in [0, 1).
-        pulse: of the event loop that serves; None in a thread.
-    """
-
-    now: Callable[[], float]
-    wall: Callable[[], float]
-    random: Callable[[], float]
-    pulse: Pulse | None = None
+__all__ = ["Peer", "admission", "restricts", "unready"]
 
 
 class Peer(NamedTuple):

@@ -7,12 +7,13 @@ came of it. Most requests yield none. Nothing here touches a socket, a clock or 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.ratelimit import Spending
 from meshlib.resources import ExtensionProvider
+from meshlib.state.load import Waiter
 from meshlib.state.tokens import KeySource
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "Said",
     "Step",
     "Stepped",
-    "Waiter",
 ]
 
 
@@ -88,17 +88,6 @@ class Count(NamedTuple):
     """Count a request on shared limits. Answered with a `Level` for each, None: it couldn't be counted."""
 
     spendings: Sequence[Spending]
-
-
-class Waiter(Protocol):
-    """Somebody in a queue for a place.
-
-    Who decides about it sets `over` first, and then calls `wake`, from any thread, unless it is None: then nobody waits
-    yet, and who comes to wait looks at `over` first.
-    """
-
-    wake: Any
-    over: bool
 
 
 class Queue(NamedTuple):

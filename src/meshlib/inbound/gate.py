@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.identity.sparing import Sparing
-from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
+from meshlib.inbound.admit import Peer, admission, restricts, unready
+from meshlib.inbound.clocks import Clocks
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.drivers import AsyncPerformers, Performers, async_performers, performers
 from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Protocol
 
 from meshlib.context import DEADLINE_HEADER, PRIORITIES
+from meshlib.inbound.clocks import Clocks, Pulse
 from meshlib.inbound.denials import OVERLOADED, Denial, Permit, deny
 from meshlib.inbound.effects import Queue, Step, Stepped
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.overload import Load, shed_share
 from meshlib.state.load import Places
 
-__all__ = ["OVERLOADED_HEADER", "Clocks", "Pulse", "place", "shed"]
+__all__ = ["OVERLOADED_HEADER", "place", "shed"]
 
 OVERLOADED_HEADER = (b"x-envoy-overloaded", b"true")
 """Callers don't retry a response that has it: Envoy's router doesn't, and meshlib's neither."""
@@ -22,48 +21,6 @@ BACK_AFTER = 1, 3
 """Whole seconds of `Retry-After`: this, and up to so many more, by chance, so that callers don't come back together."""
 
 DETAIL = "this service has more to do than it can: try again later"
-
-
-class Pulse(Protocol):
-    """The event loop that serves a request.
-
-    Attributes:
-        lag: seconds that it is late; smoothed.
-    """
-
-    lag: float
-
-    def watch(self) -> None:
-        """Measure `lag` as long as requests come."""
-
-    def spent(self, now: float) -> bool:
-        """Whether so much was done since the loop last looked for what has come, that it should look again first."""
-
-    def begin(self, now: float) -> None:
-        """A request is begun."""
-
-    def soon(self, give: Callable[[float, int], bool]) -> None:
-        """Have `give(now, most)` called when the loop has looked, and again as long as it says that there is more."""
-
-
-class Clocks(Protocol):
-    """What these steps know of time and chance; see `meshlib.inbound.admit.Clocks`."""
-
-    @property
-    def now(self) -> Callable[[], float]:
-        """Monotonic seconds."""
-
-    @property
-    def wall(self) -> Callable[[], float]:
-        """Seconds since 1970."""
-
-    @property
-    def random(self) -> Callable[[], float]:
-        """Uniform in [0, 1)."""
-
-    @property
-    def pulse(self) -> Pulse | None:
-        """The event loop; None in a thread."""
 
 
 def shed(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Denial | None:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from meshlib.identity.spiffe import SpiffeId, parse
-from meshlib.inbound.admit import Clocks, Peer, admission, restricts, unready
+from meshlib.inbound.admit import Peer, admission, restricts, unready
+from meshlib.inbound.clocks import Clocks
 from meshlib.inbound.denials import Denial
 from meshlib.inbound.drivers import drive
 from meshlib.plan.inbound import Inbound

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshlib.inbound.admit import Clocks
+from meshlib.inbound.clocks import Clocks
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.effects import Queue
 from meshlib.inbound.placing import place, shed
