@@ -66,6 +66,9 @@ class ASGIMiddleware:
         self.mesh = mesh or default_mesh()
         self._presence = Presence(self.mesh) if self.mesh.settings.service is not None else None
         self._gate = Gate(self.mesh)
+        # FastAPI takes this away from a path that begins with it, and tells those who stand in front of it nothing.
+        mount = getattr(app, "root_path", "")
+        self._mount: str = mount if isinstance(mount, str) else ""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection of the server's."""
@@ -106,7 +109,7 @@ class ASGIMiddleware:
         headers, names = lowered(scope["headers"])
         peer, address = asgi_peer(scope, receive, gate.trust_domain)
         visitor = gate.visitor(peer, address, headers, names)
-        arriving = asgi_head(scope, headers, visitor)
+        arriving = asgi_head(scope, headers, visitor, self._mount)
         pulse = pulse_here() if plan is not None and plan.inbound.load is not None else None
         admission = gate.admission(plan, visitor, arriving, pulse)
         answer: Denial | Permit

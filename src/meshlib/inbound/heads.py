@@ -67,8 +67,15 @@ def lowered(headers: Headers) -> tuple[Headers, bytes]:
     return headers, names
 
 
-def asgi_head(scope: Mapping[str, Any], headers: Headers, visitor: Visitor) -> Arriving:
-    """The head of an ASGI request; `headers` as `lowered` gives them."""
+def asgi_head(scope: Mapping[str, Any], headers: Headers, visitor: Visitor, mount: str = "") -> Arriving:
+    """The head of an ASGI request.
+
+    Args:
+        scope: of the request.
+        headers: as `lowered` gives them.
+        visitor: who makes it.
+        mount: what the application behind us will say that it is mounted under, "": what `scope` says.
+    """
     seen: str = scope["path"]
     raw: bytes | None = scope.get("raw_path")
     query: bytes = scope.get("query_string") or b""
@@ -80,6 +87,7 @@ def asgi_head(scope: Mapping[str, Any], headers: Headers, visitor: Visitor) -> A
         headers,
         seen,
         bool(raw),
+        mount or scope.get("root_path") or "",
         visitor,
         (server[0], server[1]) if server else NOWHERE,
     )
@@ -87,7 +95,8 @@ def asgi_head(scope: Mapping[str, Any], headers: Headers, visitor: Visitor) -> A
 
 def wsgi_head(environ: Mapping[str, Any], headers: Headers, visitor: Visitor, own: Own) -> Arriving:
     """The head of a WSGI request; `headers` as `wsgi_headers` gives them, `own` as `wsgi_own` does."""
-    seen = utf8(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+    mount = utf8(environ.get("SCRIPT_NAME", ""))
+    seen = mount + utf8(environ.get("PATH_INFO", ""))
     raw: str = environ.get(TARGETS[0]) or environ.get(TARGETS[1]) or ""
     if raw:
         target = raw.encode("latin-1", "replace")
@@ -95,10 +104,12 @@ def wsgi_head(environ: Mapping[str, Any], headers: Headers, visitor: Visitor, ow
         target = _quoted(seen)
         if query := environ.get("QUERY_STRING"):
             target += b"?" + query.encode("latin-1", "replace")
-    return _head(environ["REQUEST_METHOD"], target, headers, seen, bool(raw), visitor, own)
+    return _head(environ["REQUEST_METHOD"], target, headers, seen, bool(raw), mount, visitor, own)
 
 
-def _head(method: str, target: bytes, headers: Headers, seen: str, exact: bool, visitor: Visitor, own: Own) -> Arriving:
+def _head(
+    method: str, target: bytes, headers: Headers, seen: str, exact: bool, mount: str, visitor: Visitor, own: Own
+) -> Arriving:
     caller = visitor.caller
     principal, namespace, account = words(caller) if caller is not None else ("", "", "")
     return Arriving(
@@ -107,6 +118,7 @@ def _head(method: str, target: bytes, headers: Headers, seen: str, exact: bool, 
         headers,  # type: ignore[arg-type]  # only read
         seen=seen,
         exact=exact,
+        mount=mount,
         principal=principal,
         namespace=namespace,
         service_account=account,

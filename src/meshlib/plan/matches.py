@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from meshlib.policy.match import HeadView, Match, Predicate, Test, string_test
 from meshlib.resources import HTTPMatchRequest, StringMatch
@@ -17,11 +17,11 @@ def compile_match(match: HTTPMatchRequest) -> Match:
 
 def _predicates(match: HTTPMatchRequest) -> Iterator[Predicate]:
     if match.method is not None:
-        yield _on("method", match.method, lambda head: head.method)
+        yield _on("method", match.method, lambda head: (head.method.upper(),))
     if match.uri is not None:
-        yield _on("uri", match.uri, lambda head: head.path)
+        yield _on("uri", match.uri, lambda head: head.paths)
     if match.authority is not None:
-        yield _on("authority", match.authority, lambda head: head.authority)
+        yield _on("authority", match.authority, lambda head: head.authorities)
     for name, condition in match.headers.items():
         yield _header(name, condition)
     for name, condition in match.query_params.items():
@@ -34,9 +34,9 @@ def _compiled(condition: StringMatch) -> tuple[str, Test]:
     return string_test(condition.exact, condition.prefix, condition.regex)
 
 
-def _on(what: str, condition: StringMatch, read: Callable[[HeadView], str]) -> Predicate:
+def _on(what: str, condition: StringMatch, read: Callable[[HeadView], Sequence[str]]) -> Predicate:
     says, test = _compiled(condition)
-    return Predicate(f"{what} {says}", lambda head: test(read(head)))
+    return Predicate(f"{what} {says}", lambda head: any(map(test, read(head))))
 
 
 def _header(name: str, condition: StringMatch) -> Predicate:
@@ -57,9 +57,4 @@ def _without_header(name: str, condition: StringMatch) -> Predicate:
 
 def _query(name: str, condition: StringMatch) -> Predicate:
     says, test = _compiled(condition)
-
-    def holds(head: HeadView) -> bool:
-        value = head.query.get(name)
-        return value is not None and test(value)
-
-    return Predicate(f"query parameter {name} {says}", holds)
+    return Predicate(f"query parameter {name} {says}", lambda head: any(map(test, head.fields(name))))

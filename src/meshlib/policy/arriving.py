@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
+from meshlib.policy.hosts import forbidding_hosts, host_of
 from meshlib.policy.intentions import RequestView
 from meshlib.policy.match import HeadView, RawHeaders
-from meshlib.policy.paths import PathReading, read_path
+from meshlib.policy.paths import PathReading, guesses, read_path
 
 __all__ = ["Arriving", "Claims"]
 
@@ -17,6 +19,8 @@ Claims = Mapping[str, Any]
 class Arriving(HeadView):
     """A `HeadView` of a request that came in: so every `match` of a VirtualService can be asked of it, too.
 
+    A `match` holds by any reading of path, host and query, so that no spelling gets past a limit.
+
     Args:
         method: as it came.
         raw_target: path and query as they came over the wire, or rebuilt from `seen` where the server doesn't tell.
@@ -24,6 +28,7 @@ class Arriving(HeadView):
         raw_headers: names in lower case.
         seen: the path as the application sees it: decoded, without the query, with what it is mounted under.
         exact: whether `raw_target` is what came over the wire.
+        mount: what the application says it is mounted under, "" for nothing.
         principal: the caller's verified identity without `spiffe://`, "" for none.
         namespace, service_account: of that identity, where it has them.
         source_ip: of the connection, "" on a Unix socket.
@@ -44,6 +49,7 @@ class Arriving(HeadView):
         "claims",
         "destination_ip",
         "exact",
+        "mount",
         "namespace",
         "port",
         "principal",
@@ -64,6 +70,7 @@ class Arriving(HeadView):
         *,
         seen: str,
         exact: bool = True,
+        mount: str = "",
         principal: str = "",
         namespace: str = "",
         service_account: str = "",
@@ -81,6 +88,7 @@ class Arriving(HeadView):
         self._query = None
         self.seen = seen
         self.exact = exact
+        self.mount = mount
         self.principal = principal
         self.namespace = namespace
         self.service_account = service_account
@@ -98,8 +106,23 @@ class Arriving(HeadView):
             # Of a slot that isn't filled yet: a property would cost each of many rules as much as its test.
             if name != "reading":
                 raise AttributeError(name)
-            self.reading = read_path(self.raw_target, self.seen, self.exact)
+            self.reading = read_path(self.raw_target, self.seen, self.exact, self.mount)
             return self.reading
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Every path that somebody may take the request's for."""
+        return self.reading.forbidding or guesses(self.seen, self.mount)
+
+    @property
+    def authorities(self) -> Sequence[str]:
+        """The host as it came and as it may be read."""
+        return self.authority, *forbidding_hosts(host_of(self))
+
+    def fields(self, name: str) -> Sequence[str]:
+        """Every value of one of the query's fields: which of them the application takes isn't known."""
+        query = self.target.partition("?")[2]
+        return [value for key, value in parse_qsl(query, keep_blank_values=True) if key == name]
 
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a header as it came; `name` is in lower case."""

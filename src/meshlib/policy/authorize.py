@@ -125,7 +125,7 @@ class Authorization:
         """Why what a rule looks at can be read in more than one way, "" when it can't."""
         if self._paths:
             # The one place where every request's path is read; see `Arriving.__getattr__` for the others.
-            arriving.reading = read_path(arriving.raw_target, arriving.seen, arriving.exact)
+            arriving.reading = read_path(arriving.raw_target, arriving.seen, arriving.exact, arriving.mount)
             if fault := arriving.reading.fault or mounting_fault(arriving.raw_headers):
                 return fault
         if self._methods and not arriving.method.isupper():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from meshlib.policy.arriving import Arriving
+if TYPE_CHECKING:
+    from meshlib.policy.arriving import Arriving
 
 __all__ = ["forbidding_hosts", "host_fault", "host_of"]
 

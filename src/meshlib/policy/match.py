@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -58,6 +58,21 @@ class HeadView:
     def path(self) -> str:
         """The path without the query."""
         return self.target.partition("?")[0]
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """What a `uri` is held against, any of them; a request that goes out has one path."""
+        return (self.path,)
+
+    @property
+    def authorities(self) -> Sequence[str]:
+        """What an `authority` is held against; see `paths`."""
+        return (self.authority,)
+
+    def fields(self, name: str) -> Sequence[str]:
+        """What one of the query's fields is held against; see `paths`."""
+        value = self.query.get(name)
+        return () if value is None else (value,)
 
     @property
     def query(self) -> Mapping[str, str]:

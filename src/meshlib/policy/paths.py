@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
-__all__ = ["PathReading", "decoded_pattern", "followed", "mounting_fault", "read_path"]
+__all__ = ["PathReading", "decoded_pattern", "followed", "guesses", "mounting_fault", "read_path"]
 
 _PLAIN = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[\w.~!$&'()*+,:=@-]+)*/?")
 """A path with one reading: no escape, no empty or dot segment, no backslash, no parameters."""
@@ -35,7 +35,8 @@ class PathReading(NamedTuple):
     Attributes:
         fault: why it can't be told what it means, "" when it can.
         permitting: every reading, each of which must be permitted; none with a fault.
-        forbidding: the same and each with the slash at its end taken away or put there, for some routers don't mind.
+        forbidding: the same and each with the slash at its end taken away or put there, for some routers don't mind;
+            all of them also without what the application is mounted under.
     """
 
     fault: str
@@ -43,20 +44,35 @@ class PathReading(NamedTuple):
     forbidding: tuple[str, ...] = ()
 
 
-def read_path(raw_target: bytes, seen: str, exact: bool) -> PathReading:
+def read_path(raw_target: bytes, seen: str, exact: bool, mount: str = "") -> PathReading:
     """The readings of a path.
 
     Args:
         raw_target: path and query as they came.
         seen: the path as the application sees it, decoded.
         exact: whether `raw_target` came so over the wire, and wasn't rebuilt from `seen`.
+        mount: what the application is mounted under. Its router takes that away where a path begins with it.
     """
     path = raw_target.partition(b"?")[0]
     if path and _PLAIN.fullmatch(path) is not None:
         text = path.decode("ascii")
         if text == seen:
-            return PathReading("", (text,), (text, _turned(text)))
-    return _read(path, seen, exact)
+            found = PathReading("", (text,), (text, _turned(text)))
+            return found if not mount else found._replace(forbidding=_with_mounted(found.forbidding, mount))
+    found = _read(path, seen, exact)
+    return found if not mount else found._replace(forbidding=_with_mounted(found.forbidding, mount))
+
+
+def guesses(seen: str, mount: str = "") -> tuple[str, ...]:
+    """What somebody may make of a path that has no clear reading: for what only counts, and can't refuse it.
+
+    Args:
+        seen: see `read_path`.
+        mount: see there.
+    """
+    text = _without_origin(seen)
+    tidy = followed(_CONTROL.sub("", unquote(text)).strip())
+    return _with_mounted(tuple(dict.fromkeys((seen, text, tidy, _turned(tidy)))), mount)
 
 
 def mounting_fault(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -139,6 +155,14 @@ def _without_origin(seen: str) -> str:
         return seen or "/"
     _, slash, rest = seen.partition("://")[2].partition("/")
     return slash + rest or "/"
+
+
+def _with_mounted(paths: tuple[str, ...], mount: str) -> tuple[str, ...]:
+    mount = mount.rstrip("/")
+    if not mount:
+        return paths
+    below = (path[len(mount) :] or "/" for path in paths if path == mount or path.startswith(mount + "/"))
+    return tuple(dict.fromkeys((*paths, *below)))
 
 
 def _turned(path: str) -> str:

@@ -181,9 +181,18 @@ def remote_address(arriving: Arriving) -> Value:
 
 
 def header(name: str) -> Read:
-    """The value of a request header, several joined by commas."""
+    """The value of a request header.
+
+    Who sends several counts as one who sends none: the application may take any of them, and who makes up the others
+    would have a full bucket each time.
+    """
     raw = name.lower().encode("latin-1", "replace")
-    return lambda arriving: plain(arriving.header(raw))
+
+    def read(arriving: Arriving) -> Value:
+        values = arriving.values(raw)
+        return plain(values[0].decode("utf-8", "replace")) if len(values) == 1 else None
+
+    return read
 
 
 def claim(name: str) -> Read:

@@ -239,16 +239,16 @@ def test_no_spelling_of_a_path_gets_past(title: str, reaching: Mapping[str, list
     assert past == []
 
 
-def naive(raw_target: bytes, seen: str, exact: bool) -> paths.PathReading:
+def naive(raw_target: bytes, seen: str, exact: bool, mount: str) -> paths.PathReading:
     text = raw_target.partition(b"?")[0].decode("latin-1")
     return paths.PathReading("", (text,), (text,))
 
 
-def as_seen(raw_target: bytes, seen: str, exact: bool) -> paths.PathReading:
+def as_seen(raw_target: bytes, seen: str, exact: bool, mount: str) -> paths.PathReading:
     return paths.PathReading("", (seen,), (seen,))
 
 
-def tidied(raw_target: bytes, seen: str, exact: bool) -> paths.PathReading:
+def tidied(raw_target: bytes, seen: str, exact: bool, mount: str) -> paths.PathReading:
     tidy = paths.followed(seen)
     return paths.PathReading("", (tidy,), (tidy,))
 

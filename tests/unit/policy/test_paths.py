@@ -109,3 +109,24 @@ def test_stars_cost_a_bounded_time() -> None:
     began = time.process_time()
     assert not test("a" * 64_000)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("target", "mount", "below"),
+    [
+        ("/api/admin", "/api", "/admin"),
+        ("/api//admin", "/api/", "/admin"),
+        ("/x/../api/admin", "/api", "/admin"),
+        ("/api", "/api", "/"),
+    ],
+)
+def test_what_forbids_reads_a_path_without_what_the_application_is_mounted_under(
+    target: str, mount: str, below: str
+) -> None:
+    found = read_path(target.encode(), target, True, mount)
+    assert below in found.forbidding
+    assert below not in found.permitting
+
+
+def test_a_path_that_only_begins_like_the_mount_is_left() -> None:
+    assert read_path(b"/apix/y", "/apix/y", True, "/api") == read_path(b"/apix/y", "/apix/y", True)
