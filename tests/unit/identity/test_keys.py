@@ -266,6 +266,7 @@ def test_another_plan_may_want_other_keys() -> None:
         kept.state.want([SOURCE])
         kept.keeper.look()
         assert await waiting.sleep(5)  # nobody fetches for it any more, and nobody has to wait the time out
+        await eventually_async(lambda: kept.keeper._rounds.keys() == {SOURCE})
         assert kept.keys.ring is not None  # of before
 
     keep(test)
