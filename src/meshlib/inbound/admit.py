@@ -13,7 +13,7 @@ from meshlib.inbound.authorizing import authorize
 from meshlib.inbound.bounds import fault_of
 from meshlib.inbound.clocks import Clocks
 from meshlib.inbound.cors import preflight
-from meshlib.inbound.denials import DENIED, UNREADY, Denial, Permit, deny
+from meshlib.inbound.denials import DENIED, GIVEN_UP, UNREADY, Denial, Permit, deny
 from meshlib.inbound.effects import Admission
 from meshlib.inbound.faults import inject
 from meshlib.inbound.limiting import limit
@@ -24,7 +24,7 @@ from meshlib.policy.arriving import Arriving
 from meshlib.policy.intentions import decide, source_of
 from meshlib.resources import Intentions
 
-__all__ = ["Peer", "admission", "restricts", "unready"]
+__all__ = ["Peer", "admission", "given_up", "restricts", "unready"]
 
 
 class Peer(NamedTuple):
@@ -135,6 +135,12 @@ def _readable(denial: Denial, permit: Permit) -> Denial:
     """The denial with what the response was to have, so that a page of another origin can read it."""
     said = {name for name, _ in denial.headers}
     return denial._replace(headers=(*denial.headers, *(pair for pair in permit.reply if pair[0] not in said)))
+
+
+def given_up(permit: Permit, now: float) -> Denial:
+    """What becomes of a permit when its caller has stopped waiting by now (monotonic seconds)."""
+    permit.end(GIVEN_UP.status, now)
+    return _readable(GIVEN_UP._replace(notes=permit.notes), permit)
 
 
 def closed(why: str) -> Denial:

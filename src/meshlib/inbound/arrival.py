@@ -14,7 +14,7 @@ from meshlib.context import (
     Inherited,
 )
 
-__all__ = ["EXPIRED_BODY", "EXPIRED_HEADERS", "EXPIRED_STATUS", "inherit", "prefer"]
+__all__ = ["inherit", "prefer"]
 
 LONGEST_DEADLINE_MS = 86_400_000
 """A day; a caller that says it waits longer has no deadline worth the name."""
@@ -24,18 +24,6 @@ MOST_ATTEMPTS = 1000
 MOST_TRACE_HEADERS = 16
 LONGEST_TRACE_VALUE = 8192
 """Bytes; W3C Baggage asks for no more. What is longer, or beyond the sixteenth, isn't passed on."""
-
-EXPIRED_STATUS = 504
-EXPIRED_BODY = (
-    b'{"type":"about:blank","title":"Gateway Timeout","status":504,'
-    b'"detail":"the deadline of the caller had passed when this request arrived"}'
-)
-EXPIRED_HEADERS = (
-    (b"content-type", b"application/problem+json"),
-    (b"content-length", b"%d" % len(EXPIRED_BODY)),
-    (b"x-meshlib-reason", b"DT"),
-)
-"""The answer to expired work; DT is Envoy's response flag for a deadline that ran out."""
 
 _READ = PASSED_ON | {DEADLINE_HEADER, ATTEMPT_HEADER, PRIORITY_HEADER}
 _PRIORITIES = {name.encode(): name for name in PRIORITIES}

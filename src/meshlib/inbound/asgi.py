@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import anyio.to_thread
 
 from meshlib.context import INHERITED, remaining
-from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit, prefer
+from meshlib.inbound.admit import given_up
+from meshlib.inbound.arrival import inherit, prefer
 from meshlib.inbound.bodies import CountedReceive
 from meshlib.inbound.bounds import body_bound, too_long
 from meshlib.inbound.denials import Denial, Permit
@@ -88,7 +89,7 @@ class ASGIMiddleware:
         # The deadline runs from here: waiting to be let in is part of it.
         inherited = inherit(scope["headers"], time.monotonic())
         if inherited is None:
-            await _refuse(scope, receive, send, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
+            await _refuse(scope, receive, send, self._gate.expired())
             return
         token = INHERITED.set(inherited)
         try:
@@ -120,9 +121,11 @@ class ASGIMiddleware:
         else:
             performing, receive = _reading(gate.async_performers, plan, scope, receive)
             answer = await adrive(admission, effect, performing)
+        if remaining() == 0 and type(answer) is Permit:
+            answer = given_up(answer, gate.clocks.now())
         if type(answer) is Denial:
             gate.tell(answer, visitor, arriving)
-            await _refuse(scope, receive, send, answer.status, answer.headers, answer.body)
+            await _refuse(scope, receive, send, answer)
             return
         assert type(answer) is Permit
         ending: Ending | None = None
@@ -132,9 +135,6 @@ class ASGIMiddleware:
             out = ending.send
         try:
             gate.tell(answer, visitor, arriving)
-            if remaining() == 0:
-                await _refuse(scope, receive, out, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
-                return
             if answer.priority:
                 prefer(answer.priority)
             seen = _seen(scope, headers, names, visitor, answer, gate.claims)
@@ -154,7 +154,7 @@ class ASGIMiddleware:
             denial = too_long(most)
             # What is still to come of the body would be taken for the next request's.
             closing = [(b"connection", b"close")] if scope.get("http_version", "1.1").startswith("1") else []
-            await _refuse(scope, receive, send, denial.status, [*denial.headers, *closing], denial.body)
+            await _refuse(scope, receive, send, denial._replace(headers=[*denial.headers, *closing]))
 
         counted = CountedReceive(receive, send, most, refuse)
         try:
@@ -263,21 +263,14 @@ def _seen(
     return changed
 
 
-async def _refuse(
-    scope: MutableMapping[str, Any],
-    receive: Receive,
-    send: Send,
-    status: int,
-    headers: Sequence[tuple[bytes, bytes]],
-    body: bytes,
-) -> None:
+async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send, denial: Denial) -> None:
     prefix = "http.response"
     if scope["type"] == "websocket":
         await receive()
         prefix = "websocket.http.response"
         if prefix not in (scope.get("extensions") or {}):
-            code = 1008 if status == 403 else 1013  # a policy's violation; try again later
+            code = 1008 if denial.status == 403 else 1013  # a policy's violation; try again later
             await send({"type": "websocket.close", "code": code})
             return
-    await send({"type": f"{prefix}.start", "status": status, "headers": list(headers)})
-    await send({"type": f"{prefix}.body", "body": body})
+    await send({"type": f"{prefix}.start", "status": denial.status, "headers": list(denial.headers)})
+    await send({"type": f"{prefix}.body", "body": denial.body})

@@ -11,6 +11,7 @@ __all__ = [
     "DENIED",
     "EXPIRED",
     "FAULT",
+    "GIVEN_UP",
     "LIMITED",
     "OVERLOADED",
     "TOO_LARGE",
@@ -185,3 +186,9 @@ def deny(status: int, code: str, detail: str, reason: str, headers: Sequence[Raw
         *headers,
     )
     return Denial(status, every, body, reason, code, by)
+
+
+GIVEN_UP = deny(
+    504, EXPIRED, "the deadline of the caller had passed when this request arrived", "its caller has stopped waiting"
+)
+"""The answer to expired work."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.identity.sparing import Sparing
 from meshlib.inbound.admit import Peer, admission, restricts, unready
 from meshlib.inbound.clocks import Clocks
-from meshlib.inbound.denials import Denial, Permit
+from meshlib.inbound.denials import GIVEN_UP, Denial, Permit
 from meshlib.inbound.drivers import AsyncPerformers, Performers, async_performers, performers
 from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys
 from meshlib.inbound.external import Authorizers
@@ -140,6 +140,11 @@ class Gate:
         """What becomes of a request when no plan came: who has no identity asks nobody for one, and serves on."""
         return unready() if self.claims else Permit()
         yield
+
+    def expired(self) -> Denial:
+        """The answer to a request whose caller had stopped waiting when it came. It is counted, and not looked at."""
+        self._mesh.decisions.count("denied", GIVEN_UP.code)
+        return GIVEN_UP
 
     def tell(self, answer: Denial | Permit, visitor: Visitor, arriving: Arriving) -> None:
         """Count what became of a request, and have the log say it, as far as it is worth a line."""

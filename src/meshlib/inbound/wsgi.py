@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, PRIORITY_HEADER, Inherited, remaining
-from meshlib.inbound.arrival import EXPIRED_BODY, EXPIRED_HEADERS, EXPIRED_STATUS, inherit, prefer
+from meshlib.inbound.admit import given_up
+from meshlib.inbound.arrival import inherit, prefer
 from meshlib.inbound.bodies import CountedInput, CountedStart
 from meshlib.inbound.bounds import body_bound, too_long
 from meshlib.inbound.denials import Denial, Permit, phrase
@@ -84,7 +85,7 @@ class WSGIMiddleware:
         # The deadline runs from here: waiting to be let in is part of it.
         inherited = inherit(_headers(environ), time.monotonic())
         if inherited is None:
-            return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
+            return _answer(start_response, self._gate.expired())
         token = INHERITED.set(inherited)
         try:
             if self._gate.on(self.mesh.plan):
@@ -113,9 +114,11 @@ class WSGIMiddleware:
         if plan is not None and reads_bodies(plan.inbound):
             performing = {**performing, ReadBody: EarlyInput(environ).read}
         answer = drive(gate.admission(plan, visitor, arriving), performing)
+        if remaining() == 0 and type(answer) is Permit:
+            answer = given_up(answer, gate.clocks.now())
         if type(answer) is Denial:
             gate.tell(answer, visitor, arriving)
-            return _answer(start_response, answer.status, answer.headers, answer.body)
+            return _answer(start_response, answer)
         assert type(answer) is Permit
         app = self.app
         most = None if plan is None else body_bound(plan.inbound.bounds, arriving)
@@ -145,8 +148,6 @@ class WSGIMiddleware:
     ) -> Iterable[bytes]:
         """Serve a request that was let in."""
         self._gate.tell(permit, visitor, arriving)
-        if remaining() == 0:
-            return _answer(start_response, EXPIRED_STATUS, EXPIRED_HEADERS, EXPIRED_BODY)
         if self._gate.claims:
             _claim(environ, visitor)
         if permit.priority:
@@ -159,8 +160,7 @@ def _counting(app: App, most: int) -> App:
     """The application, unless the body turns out to be longer than `most` bytes."""
 
     def refuse(start_response: Any) -> list[bytes]:
-        denial = too_long(most)
-        return _answer(start_response, denial.status, denial.headers, denial.body)
+        return _answer(start_response, too_long(most))
 
     def counted(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = environ["wsgi.input"] = CountedInput(environ["wsgi.input"], most)
@@ -174,10 +174,10 @@ def _is_made(body: Iterable[bytes], environ: dict[str, Any]) -> bool:
     return type(body) in {list, tuple} or type(body) is environ.get("wsgi.file_wrapper")
 
 
-def _answer(start_response: Any, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[bytes]:
-    texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    start_response(f"{status} {phrase(status)}", texts)
-    return [body]
+def _answer(start_response: Any, denial: Denial) -> list[bytes]:
+    texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in denial.headers]
+    start_response(f"{denial.status} {phrase(denial.status)}", texts)
+    return [denial.body]
 
 
 def _claim(environ: dict[str, Any], visitor: Visitor) -> None:

@@ -63,18 +63,3 @@ def test_whom_a_request_is_made_for_is_what_trusted_hops_say(came: str, address:
     side.ask(get("/", ("x-forwarded-for", came), address=address))
     (head,) = heads
     assert (head.source_ip, head.remote_ip) == (address, remote)
-
-
-def test_work_whose_caller_gave_up_while_it_waited_is_not_begun(kind: Kind) -> None:
-    """A pause as long as the deadline: admission lets the request in, and nobody wants it any more."""
-    side = Side(kind, SLOW)
-    reply = side.ask(get("/", ("x-envoy-expected-rq-timeout-ms", "5")))
-    assert (reply.status, reply.code, reply.seen) == (504, "DT", None)
-
-
-SLOW = """
-apiVersion: meshlib/v1
-kind: InboundPolicy
-metadata: {name: slow}
-spec: {faults: [{fault: {delay: {fixedDelay: 6ms, percentage: {value: 100}}}}]}
-"""

@@ -74,6 +74,25 @@ def test_audit_of_what_is_denied_is_counted_too(kind: Kind) -> None:
     assert counted(side) == {("denied", "RBAC", "default/never"): 1, ("audit", "", "default/watch"): 1}
 
 
+SLOW = """
+apiVersion: meshlib/v1
+kind: InboundPolicy
+metadata: {name: slow}
+spec: {faults: [{fault: {delay: {fixedDelay: 6ms, percentage: {value: 100}}}}]}
+"""
+
+
+@pytest.mark.parametrize(("left", "logged"), [("0", False), ("5", True)])
+def test_work_whose_caller_has_stopped_waiting_is_counted_as_denied(
+    left: str, logged: bool, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    side = Side(kind, SLOW)
+    reply = side.ask(get("/", ("x-envoy-expected-rq-timeout-ms", left)))
+    assert (reply.status, reply.code, reply.seen) == (504, "DT", None)
+    assert counted(side) == {("denied", "DT", ""): 1}
+    assert ("its caller has stopped waiting" in caplog.text) == logged
+
+
 def test_counts_survive_another_plan(kind: Kind) -> None:
     side = Side(kind, DOCUMENTS)
     side.ask(get("/never"))
