@@ -47,9 +47,10 @@ class ASGIMiddleware:
     has stopped waiting is answered 504. A mesh with a service name registers the process when its server listens, and
     withdraws it half a second before the server hears of SIGTERM or SIGINT.
 
-    What the registry's documents say of requests coming in is enforced on each, in the order of `meshlib.inbound.admit`,
-    and by the identity that the caller's certificate was verified for. A mesh with an identity tells it the application as `scope["meshlib.peer"]`, a SPIFFE ID or None, and
-    lets an `x-forwarded-client-cert` through from trusted hops only.
+    What the registry's documents say of requests coming in is enforced on each (`meshlib.inbound.admit` has the order),
+    and callers are known by the identity that their certificate was verified for. A mesh with an identity tells it the
+    application as `scope["meshlib.peer"]`, a SPIFFE ID or None, and lets an `x-forwarded-client-cert` through from
+    trusted hops only.
 
     Args:
         app: the application.
