@@ -6,11 +6,12 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from meshlib.inbound.denials import DENIED, TOO_LARGE, UNSAFE, Denial, Note, Permit, deny
+from meshlib.inbound.denials import DENIED, TOO_LARGE, UNSAFE, Denial, Permit, deny
 from meshlib.inbound.effects import Ask, EarlyBody, Effect, ReadBody, Said, Step, Stepped
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.asking import unaskable
 from meshlib.policy.authorize import Authorization
+from meshlib.policy.notes import Note
 from meshlib.policy.patterns import Test, any_text
 from meshlib.resources import ExtensionProvider, HTTPAuthorizer
 
@@ -52,7 +53,7 @@ def _ruled(authorization: Authorization, arriving: Arriving, permit: Permit) -> 
     """What DENY and ALLOW policies say."""
     ruling = authorization.judge(arriving)
     if ruling.noted:
-        permit.notes += [Note(*one) for one in ruling.noted]
+        permit.notes += ruling.noted
     return None if ruling.allowed else deny(403, DENIED, _FORBIDDEN, ruling.why, by=ruling.policy)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from meshlib.policy.notes import Note
 
 __all__ = [
     "DENIED",
@@ -20,8 +22,6 @@ __all__ = [
     "UNSAFE",
     "UNVERIFIED",
     "Denial",
-    "Note",
-    "NoteKind",
     "Permit",
     "deny",
     "phrase",
@@ -84,27 +84,6 @@ class Denial(NamedTuple):
     code: str = ""
     by: str = ""
     notes: Sequence[Note] = ()
-
-
-NoteKind = Literal["dry-run", "audit", "uncounted"]
-"""What would have been refused, what was looked on at, what couldn't be checked and was let in."""
-
-
-class Note(NamedTuple):
-    """What happened on the way in and is only counted and logged.
-
-    Attributes:
-        kind: what it is.
-        by: a policy's `namespace/name`, a limit's name.
-        says: for the log: everything.
-    """
-
-    kind: NoteKind
-    by: str
-    says: str
-
-    def __str__(self) -> str:
-        return self.says
 
 
 class Permit:

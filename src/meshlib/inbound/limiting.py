@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from meshlib.inbound.denials import LIMITED, UNCOUNTED, Denial, Note, Permit, RawHeader, deny
+from meshlib.inbound.denials import LIMITED, UNCOUNTED, Denial, Permit, RawHeader, deny
 from meshlib.inbound.effects import Count, Step, Stepped
 from meshlib.policy.arriving import Arriving
+from meshlib.policy.notes import Note
 from meshlib.policy.ratelimit import Draw, Level, Limit, RateLimits
 
 __all__ = ["limit"]

@@ -7,15 +7,16 @@ denied comes in; with one, whom one of them fits. AUDIT and dry runs are noted o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.attributes import Holds
 from meshlib.policy.hosts import host_fault
+from meshlib.policy.notes import Note
 from meshlib.policy.paths import mounting_fault, read_path
 from meshlib.resources import AuthorizationAction, ExtensionProvider
 
-__all__ = ["Authorization", "Condition", "Noted", "Policy", "Rule", "Ruling", "holds_all"]
+__all__ = ["Authorization", "Condition", "Policy", "Rule", "Ruling", "holds_all"]
 
 
 class Condition(NamedTuple):
@@ -62,14 +63,6 @@ class Policy(NamedTuple):
     origin: str = ""
 
 
-class Noted(NamedTuple):
-    """What is only counted and logged; by which policies, and in words."""
-
-    kind: Literal["dry-run", "audit"]
-    by: str
-    says: str
-
-
 class Ruling(NamedTuple):
     """What the policies say of a request.
 
@@ -84,7 +77,7 @@ class Ruling(NamedTuple):
     policy: str = ""
     rule: int = 0
     why: str = ""
-    noted: tuple[Noted, ...] = ()
+    noted: tuple[Note, ...] = ()
 
 
 Decisive = tuple[tuple[Holds, Ruling], ...]
@@ -153,8 +146,8 @@ class Authorization:
                 return ruling
         return self._otherwise
 
-    def _noted(self, arriving: Arriving, ruling: Ruling) -> tuple[Noted, ...]:
-        notes = [Noted("audit", one.policy, one.why) for holds, one in self._audit if holds(arriving)]
+    def _noted(self, arriving: Arriving, ruling: Ruling) -> tuple[Note, ...]:
+        notes = [Note("audit", one.policy, one.why) for holds, one in self._audit if holds(arriving)]
         allowing = [policy for policy in self._dry if policy.action == "ALLOW"]
         let_in = False
         for policy in self._dry:
@@ -162,10 +155,10 @@ class Authorization:
             if rule:
                 let_in = let_in or policy.action == "ALLOW"
                 says = f"dry run: {policy.action} {policy.name}, rule {rule}, fits"
-                notes.append(Noted("dry-run", policy.name, says))
+                notes.append(Note("dry-run", policy.name, says))
         if allowing and not let_in and not (ruling.allowed and self._allow):
             says = f"dry run: no rule of {_named(allowing)} fits, so that it would be denied"
-            notes.append(Noted("dry-run", allowing[0].name, says))
+            notes.append(Note("dry-run", allowing[0].name, says))
         return tuple(notes)
 
 
