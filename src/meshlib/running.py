@@ -14,10 +14,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from meshlib.agent.agent import Agent
 from meshlib.agent.breakers import BreakerBridge
-from meshlib.agent.counting import SharedCounts
 from meshlib.agent.lastgood import LastGood
 from meshlib.agent.lookups import Lookups
-from meshlib.agent.redislimits import RedisLimits, parse_address
+from meshlib.agent.redislimits import counts_for
 from meshlib.errors import RegistryError
 from meshlib.identity.keeper import Identity
 from meshlib.identity.keys import IssuerKeysKeeper
@@ -40,6 +39,9 @@ OPEN_WAIT = 5.0
 
 CLOSE_WAIT = 2.0
 
+FILES_EVERY = 5.0
+"""Seconds between two looks at the certificate files that documents name."""
+
 
 class Part(Protocol):
     """What belongs to a mesh and is made when it is first needed."""
@@ -49,9 +51,6 @@ class Part(Protocol):
 
 
 PartT = TypeVar("PartT", bound=Part)
-
-FILES_EVERY = 5.0
-"""Seconds between two looks at the certificate files that documents name."""
 
 
 class Choices(NamedTuple):
@@ -88,7 +87,7 @@ class Running:
         self.plan: Plan | None = None
         self.identity = _identity(settings)
         self.peers = PeerContexts(self.identity)
-        self.counts = _counts(settings)
+        self.counts = counts_for(settings)
         self.takes_tls = False
         self._choices = choices
         self._bridge = choices.make_bridge()
@@ -327,17 +326,6 @@ class Running:
         self.peers.after_fork()
         self.counts.after_fork()
         self.plan = self._held = None
-
-
-def _counts(settings: Settings) -> SharedCounts:
-    if not settings.limits:
-        return SharedCounts(None, "", 0.0)
-    address = parse_address(settings.limits, "MESHLIB_LIMITS")
-    # Processes of one service share its limits, and no others.
-    prefix = f"meshlib:limit:{settings.namespace}/{settings.service or ''}:"
-    return SharedCounts(
-        lambda: RedisLimits(address, prefix), f"the Redis of MESHLIB_LIMITS ({address.shown})", address.timeout
-    )
 
 
 def _identity(settings: Settings) -> Identity | None:

@@ -14,15 +14,16 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from meshlib.agent.counting import Answer, Away
+from meshlib.agent.counting import Answer, Away, SharedCounts
 from meshlib.errors import SettingsError
 from meshlib.policy.ratelimit import Level, Spending
 from meshlib.resources.units import parse_duration
+from meshlib.settings import Settings
 
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["TIMEOUT", "RedisAddress", "RedisLimits", "parse_address"]
+__all__ = ["TIMEOUT", "RedisAddress", "RedisLimits", "counts_for", "parse_address"]
 
 TIMEOUT = 0.05
 """Seconds a request waits to be counted, unless the URL says otherwise."""
@@ -192,6 +193,22 @@ class RedisLimits:
             numbers = [number for one in request for number in (one.size, repr(one.rate), int(one.enforced))]
             pipeline.evalsha(SHA, len(keys), *keys, *numbers)
         return pipeline.execute(raise_on_error=False)
+
+
+def counts_for(settings: Settings) -> SharedCounts:
+    """What counts on the Redis that MESHLIB_LIMITS names; nothing where it names none.
+
+    Raises:
+        SettingsError: see `parse_address`.
+    """
+    if not settings.limits:
+        return SharedCounts(None, "", 0.0)
+    address = parse_address(settings.limits, "MESHLIB_LIMITS")
+    # Processes of one service share its limits, and no others.
+    prefix = f"meshlib:limit:{settings.namespace}/{settings.service or ''}:"
+    return SharedCounts(
+        lambda: RedisLimits(address, prefix), f"the Redis of MESHLIB_LIMITS ({address.shown})", address.timeout
+    )
 
 
 def _levels(reply: object, number: int) -> Answer | str:
