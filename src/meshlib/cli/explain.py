@@ -7,6 +7,7 @@ import json
 import random
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from meshlib.cli.options import add_registry
@@ -17,6 +18,8 @@ from meshlib.explain_inbound import InboundExplanation, explain_inbound, visit_o
 from meshlib.plan.compile import compile_plan
 from meshlib.plan.plan import Plan
 from meshlib.plan.snapshot import Snapshot
+from meshlib.registries import Update
+from meshlib.registries.base import Instance
 from meshlib.resources import load, settle
 from meshlib.settings import Settings
 from meshlib.state.store import StateStore
@@ -83,7 +86,8 @@ def _outbound(arguments: argparse.Namespace) -> Explanation:
             )
     *method, url = arguments.request
     headers = dict(_header(text) for text in arguments.header)
-    plan = _plan(settings_of(arguments))
+    settings = settings_of(arguments)
+    plan = _plan(settings, read(settings))
     try:
         return explain(plan, method[0] if method else "GET", url, headers, time.monotonic())
     except ValueError as error:
@@ -110,8 +114,27 @@ def _inbound(arguments: argparse.Namespace) -> InboundExplanation:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    plan = _plan(settings)
+    update = read(settings)
+    if doubt := _unlike(settings, update.instances):
+        warn(doubt)
+    plan = _plan(settings, update)
     return explain_inbound(plan.inbound, plan.version, visit)
+
+
+def _unlike(settings: Settings, instances: Iterable[Instance]) -> str:
+    """Why what is explained may hold for no process that there is, "" for no doubt: policies select by labels."""
+    worn = {
+        ",".join(f"{name}={value}" for name, value in sorted(one.labels.items()))
+        for one in instances
+        if (one.service, one.namespace, one.datacenter) == (settings.service, settings.namespace, "")
+    }
+    asked = ",".join(f"{name}={value}" for name, value in sorted(settings.labels.items()))
+    if not worn:
+        return f"no instance of {settings.service} is registered in namespace {settings.namespace}: is that its name?"
+    if asked in worn:
+        return ""
+    seen = " or ".join(labels or "no labels" for labels in sorted(worn)[:5])
+    return f"instances of {settings.service} wear {seen}, and not {asked or 'no labels'}: say which with --label"
 
 
 def _claims(text: str | None) -> dict[str, Any] | None:
@@ -133,9 +156,8 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _plan(settings: Settings) -> Plan:
-    """The plan that a process with these settings compiles from the registry as it is now."""
-    update = read(settings)
+def _plan(settings: Settings, update: Update) -> Plan:
+    """The plan that a process with these settings compiles from what the registry holds."""
     loaded = load(update.sources)
     if loaded.problems:
         warn("the documents can't all be applied (see meshlib check): processes go on with those they had before")

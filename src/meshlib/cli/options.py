@@ -11,7 +11,8 @@ def add_registry(parser: argparse.ArgumentParser, default: str | None = argparse
     """Add the registry and the namespace; given to a verb they win over those in front of it."""
     parser.add_argument(
         "--registry", metavar="URL", default=default,
-        help="sqlite:///path or file:///directory-or-file (default: MESHLIB_REGISTRY, else the user's embedded one)",
+        help="sqlite:///path, file:///directory-or-file or consul://host:port "
+        "(default: MESHLIB_REGISTRY, else the user's embedded one)",
     )  # fmt: skip
     parser.add_argument(
         "-n", "--namespace", metavar="NAME", default=default, help="default: MESHLIB_NAMESPACE, else `default`"

@@ -248,6 +248,31 @@ def test_explain_of_a_visit_that_makes_no_sense_is_wrong_usage(meshlib: Any, arg
     assert says in ran.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--service", "reviews", "--label", "version=v1"], ""),
+        (["--service", "reviews"], "instances of reviews wear version=v1 or version=v2, and not no labels: say which"),
+        (["--service", "reviews", "--label", "version=v3"], "and not version=v3"),
+        (["--service", "revews"], "no instance of revews is registered in namespace default"),
+        (["--service", "reviews", "-n", "shop"], "no instance of reviews is registered in namespace shop"),
+        (["--service", "far"], "no instance of far is registered"),
+    ],
+)
+def test_explain_doubts_a_service_that_nobody_has_registered(
+    meshlib: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    registered = [
+        Instance("reviews", "10.0.0.1", 80, labels={"version": "v1"}),
+        Instance("reviews", "10.0.0.2", 80, labels={"version": "v2"}),
+        Instance("far", "10.0.0.3", 80, datacenter="dc2"),
+    ]
+    monkeypatch.setattr("meshlib.cli.explain.read", lambda _settings: make_update(registered, []))
+    ran = meshlib("explain", "--inbound", "/42", *arguments)
+    assert ran.status == 0
+    assert (says in ran.err) if says else (ran.err == "")
+
+
 @pytest.mark.usefixtures("applied")
 def test_explain_of_a_call_takes_no_caller(meshlib: Any) -> None:
     ran = meshlib("explain", "http://reviews/", *WEB)
