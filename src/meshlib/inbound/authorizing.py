@@ -89,7 +89,8 @@ def _denied(name: str, told: HTTPAuthorizer, said: Said, status: int) -> Denial:
     Without `headersToDownstreamOnDeny` those are all, as Envoy's `allowed_client_headers` has it.
     """
     if said.why and not said.headers:  # it was never asked, for the request is to blame
-        return deny(status, UNSAFE if status == 400 else DENIED, _FORBIDDEN, f"no check by {name}: {said.why}", by=name)
+        code, detail = (UNSAFE, _UNREADABLE) if status == 400 else (DENIED, _FORBIDDEN)
+        return deny(status, code, detail, f"no check by {name}: {said.why}", by=name)
     reason = f"the authorizer {name} answered {status}" + (f": {said.why}" if said.why else "")
     if status not in _STATUSES:
         return deny(403, DENIED, _FORBIDDEN, f"{reason}, which is no answer to a request", by=name)

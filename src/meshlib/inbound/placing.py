@@ -20,7 +20,7 @@ OVERLOADED_HEADER = (b"x-envoy-overloaded", b"true")
 BACK_AFTER = 1, 3
 """Whole seconds of `Retry-After`: this, and up to so many more, by chance, so that callers don't come back together."""
 
-DETAIL = "this service has more to do than it can: try again later"
+DETAIL = "this service has more to do than it can manage: try again later"
 
 
 def shed(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Denial | None:

@@ -106,6 +106,16 @@ def test_what_an_authorizer_allows_may_still_be_denied() -> None:
     assert (denial.status, denial.code, denial.by, names) == (403, "RBAC", "default/never", ["opa"])
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "detail"),
+    [(400, "PATH", b"read in more than one way"), (403, "RBAC", b"the caller may not do this")],
+)
+def test_a_request_that_nobody_can_be_asked_about_is_told_why(status: int, code: str, detail: bytes) -> None:
+    denial, _, _ = judged([Said(status, why="its path can be read in 2 ways")], "opa")
+    assert denial is not None
+    assert (denial.status, denial.code, detail in denial.body) == (status, code, True)
+
+
 @pytest.mark.parametrize("status", [401, 403, 302, 429])
 def test_an_authorizer_that_denies_answers_the_caller_itself(status: int) -> None:
     denial, permit, _ = judged([Said(status, HEADERS, b"go away")], "opa")
