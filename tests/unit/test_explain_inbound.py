@@ -114,6 +114,25 @@ def test_an_authorizer_is_named_and_not_asked() -> None:
     assert "comes in, if authz allows it" in str(found)
 
 
+def test_of_policies_and_intentions_that_let_in_the_policy_is_named() -> None:
+    intentions = Intentions((Intention("front", "allow"), Intention("*", "deny")))
+    only = inbound_from("")._replace(intentions=intentions)
+    both = inbound_from(LETTING_IN)._replace(intentions=intentions)
+    visit = visit_of("GET", "/x", caller=CONSUL)
+    alone = explain_inbound(only, "v7", visit)
+    assert alone.verdict.why == alone.intention != ""
+    assert explain_inbound(both, "v7", visit).verdict.why == "ALLOW default/all, rule 1, fits"
+    assert explain_inbound(both, "v7", visit_of("GET", "/x", caller=OTHER)).verdict.code == "RBAC"
+
+
+LETTING_IN = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: all}
+spec: {rules: [{}]}
+"""
+
+
 def test_a_dry_run_is_shown_and_decides_nothing() -> None:
     found = explained("GET", "/open")
     assert found.verdict.allowed
