@@ -113,10 +113,9 @@ class Agent:
         update = self._last_good.load()
         trouble = self.configuration.trouble
         if update is None:
-            error = trouble and trouble.error
-            ours_to_make = self._serves and isinstance(error and error.__cause__, FileNotFoundError)
-            level = logging.INFO if ours_to_make else logging.WARNING
+            level = logging.INFO if self._ours_to_make() else logging.WARNING
             if not self.published.is_set():
+                error = trouble and trouble.error
                 log.log(level, "there is no configuration yet, and no last good one on disk: %s", error)
             self.published.set()
             return
@@ -127,6 +126,19 @@ class Agent:
         again = self.configuration.take(update, time.monotonic())
         self.configuration.trouble = trouble
         self._after(again)
+
+    def _ours_to_make(self) -> bool:
+        """Whether the registry isn't there yet, and whoever registers makes it."""
+        trouble = self.configuration.trouble
+        return self._serves and trouble is not None and isinstance(trouble.error.__cause__, FileNotFoundError)
+
+    @property
+    def begins_empty(self) -> bool:
+        """Whether there is no configuration because nobody has made the database yet that it would stand in.
+
+        A folder or a file of documents that isn't there may be a disk that isn't there, and a policy with it.
+        """
+        return self._registry is not None and self._registry.url.startswith("sqlite:") and self._ours_to_make()
 
     def _recall(self) -> tuple[Source, ...]:
         """The documents on disk, for a process that starts while those in the registry are no good."""

@@ -69,8 +69,8 @@ class Gate:
         self._hops = Hops(mesh.settings.trusted_hops)
         self._denials = Sparing(log)
         self._told = False
-        # While there is no plan, a service waits for one: in a process that starts, or was forked a moment ago, it may
-        # say STRICT. One store, for threads come through at once.
+        # While there is no plan, a service waits for one, and serves nobody without: in a process that starts, or was
+        # forked a moment ago, it may forbid what is asked. One store, for threads come through at once.
         self._unplanned = self.claims or mesh.settings.service is not None
         self._seen: tuple[Plan | None, bool] = (None, self._unplanned)
         if self.claims and "granian" in sys.modules:
@@ -126,7 +126,7 @@ class Gate:
             pulse: of the event loop that serves it; None: there is none, or the plan has no use for it.
         """
         if plan is None:
-            return self._unplanned_admission()
+            return _unplanned_admission(serves=not self.claims and self._mesh.begins_empty)
         clocks = self.clocks if pulse is None else self._clocks_on(pulse)
         return admission(plan.inbound, visitor.peer, visitor.caller, arriving, clocks)
 
@@ -135,11 +135,6 @@ class Gate:
         if clocks.pulse is not pulse:
             clocks = self._last_clocks = self.clocks._replace(pulse=pulse)
         return clocks
-
-    def _unplanned_admission(self) -> Admission:
-        """What becomes of a request when no plan came: who has no identity asks nobody for one, and serves on."""
-        return unready() if self.claims else Permit()
-        yield
 
     def expired(self) -> Denial:
         """The answer to a request whose caller had stopped waiting when it came. It is counted, and not looked at."""
@@ -176,3 +171,13 @@ class Gate:
         if self.claims and not self._told:
             self._told = True
             log.error(BLIND, why)
+
+
+def _unplanned_admission(*, serves: bool) -> Admission:
+    """What becomes of a request when no plan came: nobody knows what it would forbid.
+
+    Args:
+        serves: whether it can't forbid anything.
+    """
+    return Permit() if serves else unready()
+    yield

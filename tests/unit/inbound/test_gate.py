@@ -11,6 +11,7 @@ import ssl
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from meshlib import ASGIMiddleware, Mesh, WSGIMiddleware
 from meshlib.identity.handshakes import HANDSHAKEN
 from meshlib.identity.incoming import ServerContext
 from meshlib.inbound.draining import Draining
+from meshlib.inbound.gate import Gate
 from meshlib.inbound.presence import Presence
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import Plan
@@ -340,8 +342,8 @@ def test_nobody_is_let_in_before_there_is_a_configuration(
         assert sent[0]["status"] == 503
 
 
-@pytest.mark.parametrize(("says", "called"), [(Inbound("STRICT"), 0), (Inbound(), 1), (None, 1)])
-def test_a_service_without_an_identity_waits_for_its_first_configuration(
+@pytest.mark.parametrize(("says", "called"), [(Inbound("STRICT"), 0), (Inbound(), 1), (None, 0)])
+def test_a_service_without_an_identity_serves_nobody_without_a_configuration(
     says: Inbound | None, called: int, mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ready() -> None:
@@ -374,6 +376,39 @@ def test_a_service_without_an_identity_waits_for_its_first_configuration(
         else:
             list(middleware(environ(**{"gunicorn.socket": object()}), lambda *_: None))
         assert len(reached) == called
+
+
+def test_a_service_that_is_the_first_in_its_registry_serves(tmp_path: Path) -> None:
+    reached: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope)
+
+    with Mesh(f"sqlite://{tmp_path}/none.db", service="reviews", state_dir=tmp_path / "state") as mesh:
+        middleware = ASGIMiddleware(app, mesh)
+        assert middleware._presence is not None
+        middleware._presence.begun = True
+        connection = Connection()
+        request = {"type": "http", "path": "/", "headers": [], "scheme": "http"}
+        anyio.run(middleware, request, connection.receive, connection.send)
+        assert (len(reached), mesh.plan) == (1, None)
+
+
+@pytest.mark.parametrize("registry", ["file://{0}/none", "sqlite://{0}"])
+def test_a_service_whose_registry_is_away_serves_nobody(registry: str, tmp_path: Path) -> None:
+    reached: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        reached.append(environ)
+        return []
+
+    url = registry.format(tmp_path)
+    with Mesh(url, service="reviews", state_dir=tmp_path / "state") as mesh:
+        gate = WSGIMiddleware.__new__(WSGIMiddleware)
+        gate.app, gate.mesh, gate._gate = app, mesh, Gate(mesh)
+        started: list[str] = []
+        gate(environ(**{"gunicorn.socket": object()}), lambda status, headers: started.append(status))
+    assert (started, reached) == (["503 Service Unavailable"], [])
 
 
 def environ(**more: Any) -> dict[str, Any]:
