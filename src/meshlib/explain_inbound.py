@@ -18,7 +18,7 @@ from meshlib.policy.asking import unaskable
 from meshlib.policy.authorize import Authorization, Condition, Policy, Rule
 from meshlib.policy.intentions import Decision, decide, source_of
 
-__all__ = ["InboundExplanation", "PolicyView", "RuleView", "Visit", "explain_inbound", "visit_of"]
+__all__ = ["InboundDecision", "InboundExplanation", "PolicyView", "RuleView", "Visit", "explain_inbound", "visit_of"]
 
 ORDER = ("CUSTOM", "DENY", "ALLOW", "AUDIT")
 """In which AuthorizationPolicies are looked at."""
@@ -53,7 +53,7 @@ class PolicyView(NamedTuple):
     rules: tuple[RuleView, ...]
 
 
-class Verdict(NamedTuple):
+class InboundDecision(NamedTuple):
     """What becomes of the request.
 
     Attributes:
@@ -85,7 +85,7 @@ class InboundExplanation(NamedTuple):
         policies: AuthorizationPolicies looked at, in the order of their actions.
         intention: what Consul's intentions say, "" without any.
         limits: rate limits that hold for it.
-        verdict: what becomes of it.
+        decision: what becomes of it.
     """
 
     method: str
@@ -98,7 +98,7 @@ class InboundExplanation(NamedTuple):
     policies: tuple[PolicyView, ...]
     intention: str
     limits: tuple[str, ...]
-    verdict: Verdict
+    decision: InboundDecision
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -115,7 +115,7 @@ class InboundExplanation(NamedTuple):
             yield f"intention {self.intention}"
         for limit in self.limits:
             yield f"limit     {limit}"
-        yield f"verdict   {_words(self.verdict)}"
+        yield f"decision  {_words(self.decision)}"
 
 
 def _policy_lines(policy: PolicyView) -> Iterator[str]:
@@ -132,11 +132,11 @@ def _policy_lines(policy: PolicyView) -> Iterator[str]:
             yield f"            rule {rule.number}: {failed}"
 
 
-def _words(verdict: Verdict) -> str:
-    if not verdict.allowed:
-        return f"denied, {verdict.status} {verdict.code}: {verdict.why}"
-    asked = f", if {' and '.join(verdict.asks)} allows it" if verdict.asks else ""
-    return f"comes in{asked}: {verdict.why}"
+def _words(decision: InboundDecision) -> str:
+    if not decision.allowed:
+        return f"denied, {decision.status} {decision.code}: {decision.why}"
+    asked = f", if {' and '.join(decision.asks)} allows it" if decision.asks else ""
+    return f"comes in{asked}: {decision.why}"
 
 
 class Visit(NamedTuple):
@@ -211,7 +211,7 @@ def explain_inbound(inbound: Inbound, version: str, visit: Visit) -> InboundExpl
     """
     arriving, caller = visit
     authorization = inbound.authorization
-    decision = _intention(inbound, visit)
+    intended = _intention(inbound, visit)
     return InboundExplanation(
         arriving.method,
         arriving.target,
@@ -221,45 +221,49 @@ def explain_inbound(inbound: Inbound, version: str, visit: Visit) -> InboundExpl
         inbound.mode_of(arriving.port),
         _token(inbound, arriving),
         tuple(_policies(authorization, arriving)) if authorization is not None else (),
-        decision.reason if decision is not None else "",
+        intended.reason if intended is not None else "",
         tuple(_limits(inbound, arriving)),
-        _verdict(inbound, visit),
+        _decision(inbound, visit),
     )
 
 
-def _verdict(inbound: Inbound, visit: Visit) -> Verdict:
+def _decision(inbound: Inbound, visit: Visit) -> InboundDecision:
     """As `meshlib.inbound.admit` judges callers, in its order."""
     if inbound.closed:
-        return Verdict(False, status=503, code="NOCONFIG", why=inbound.closed)
+        return InboundDecision(False, status=503, code="NOCONFIG", why=inbound.closed)
     if visit.caller is None and inbound.mode_of(visit.arriving.port) == "STRICT":
-        return Verdict(False, status=403, code="RBAC", why="it has no identity, and PeerAuthentication says STRICT")
-    verdict = Verdict(True, why="nothing restricts it")
+        return InboundDecision(
+            False, status=403, code="RBAC", why="it has no identity, and PeerAuthentication says STRICT"
+        )
+    decision = InboundDecision(True, why="nothing restricts it")
     if inbound.authorization is not None:
-        verdict = _authorized(inbound.authorization, visit.arriving)
-    decision = _intention(inbound, visit)
-    if decision is None or not verdict.allowed:
-        return verdict
-    if not decision.allowed:
-        return Verdict(False, status=403, code="RBAC", why=decision.reason)
-    return verdict if inbound.authorization is not None else Verdict(True, why=decision.reason)
+        decision = _authorized(inbound.authorization, visit.arriving)
+    intended = _intention(inbound, visit)
+    if intended is None or not decision.allowed:
+        return decision
+    if not intended.allowed:
+        return InboundDecision(False, status=403, code="RBAC", why=intended.reason)
+    return decision if inbound.authorization is not None else InboundDecision(True, why=intended.reason)
 
 
-def _authorized(authorization: Authorization, arriving: Arriving) -> Verdict:
+def _authorized(authorization: Authorization, arriving: Arriving) -> InboundDecision:
     if fault := authorization.fault_of(arriving):
         why = f"{fault}, and an AuthorizationPolicy looks at that"
-        return Verdict(False, status=400, code="PATH", why=why)
+        return InboundDecision(False, status=400, code="PATH", why=why)
     asks = tuple(authorization.customs_for(arriving))
     for name in asks:
         if name not in authorization.providers:
             why = f"a CUSTOM policy asks {name!r}, which is none of the InboundPolicy's extensionProviders"
-            return Verdict(False, status=403, code="RBAC", by=name, why=why)
+            return InboundDecision(False, status=403, code="RBAC", by=name, why=why)
         if (refused := unaskable(arriving)) is not None:
             code = "PATH" if refused.status == 400 else "RBAC"
-            return Verdict(False, status=refused.status, code=code, by=name, why=f"no check by {name}: {refused.why}")
+            return InboundDecision(
+                False, status=refused.status, code=code, by=name, why=f"no check by {name}: {refused.why}"
+            )
     ruling = authorization.judge(arriving)
     if ruling.allowed:
-        return Verdict(True, asks, by=ruling.policy, why=ruling.why)
-    return Verdict(False, asks, 403, "RBAC", ruling.policy, ruling.why)
+        return InboundDecision(True, asks, by=ruling.policy, why=ruling.why)
+    return InboundDecision(False, asks, 403, "RBAC", ruling.policy, ruling.why)
 
 
 def _intention(inbound: Inbound, visit: Visit) -> Decision | None:

@@ -82,7 +82,7 @@ def explained(
 
 def test_what_lets_a_request_in_is_named_with_its_document() -> None:
     found = explained("GET", "/api/x", caller=WEB, headers={"X-Team": "red"})
-    assert found.verdict == (True, (), 0, "", "default/web", "ALLOW default/web, rule 1, fits")
+    assert found.decision == (True, (), 0, "", "default/web", "ALLOW default/web, rule 1, fits")
     policies = {policy.name: policy for policy in found.policies}
     assert policies["default/web"].fits
     assert "line 2" in policies["default/web"].origin
@@ -99,18 +99,21 @@ def test_of_a_rule_that_does_not_fit_each_predicate_that_failed_is_named() -> No
         "to: methods [GET] didn't hold",
         "when request.headers[x-team] [red] didn't hold",
     )
-    assert (found.verdict.status, found.verdict.code) == (403, "RBAC")
+    assert (found.decision.status, found.decision.code) == (403, "RBAC")
 
 
 def test_the_policy_that_denies_is_named() -> None:
     found = explained("GET", "/api/internal/1", caller=WEB, headers={"x-team": "red"})
-    assert (found.verdict.by, found.verdict.why) == ("default/no-internals", "DENY default/no-internals, rule 1, fits")
+    assert (found.decision.by, found.decision.why) == (
+        "default/no-internals",
+        "DENY default/no-internals, rule 1, fits",
+    )
 
 
 def test_an_authorizer_is_named_and_not_asked() -> None:
     found = explained("GET", "/asked/x")
-    assert found.verdict.allowed
-    assert found.verdict.asks == ("authz",)
+    assert found.decision.allowed
+    assert found.decision.asks == ("authz",)
     assert "comes in, if authz allows it" in str(found)
 
 
@@ -120,9 +123,9 @@ def test_of_policies_and_intentions_that_let_in_the_policy_is_named() -> None:
     both = inbound_from(LETTING_IN)._replace(intentions=intentions)
     visit = visit_of("GET", "/x", caller=CONSUL)
     alone = explain_inbound(only, "v7", visit)
-    assert alone.verdict.why == alone.intention != ""
-    assert explain_inbound(both, "v7", visit).verdict.why == "ALLOW default/all, rule 1, fits"
-    assert explain_inbound(both, "v7", visit_of("GET", "/x", caller=OTHER)).verdict.code == "RBAC"
+    assert alone.decision.why == alone.intention != ""
+    assert explain_inbound(both, "v7", visit).decision.why == "ALLOW default/all, rule 1, fits"
+    assert explain_inbound(both, "v7", visit_of("GET", "/x", caller=OTHER)).decision.code == "RBAC"
 
 
 LETTING_IN = """
@@ -135,7 +138,7 @@ spec: {rules: [{}]}
 
 def test_a_dry_run_is_shown_and_decides_nothing() -> None:
     found = explained("GET", "/open")
-    assert found.verdict.allowed
+    assert found.decision.allowed
     assert "deny      ✓ default/soon (dry run)" in str(found)
 
 
@@ -150,9 +153,9 @@ spec:
     when: [{key: "request.auth.claims[a][b]", values: [c]}]
 """
     claims = {"iss": "https://login.test", "sub": "jason", "a": {"b": "c"}}
-    assert explained("GET", "/", documents=admins, claims=claims).verdict.allowed
-    assert not explained("GET", "/", documents=admins, claims=claims | {"sub": "eve"}).verdict.allowed
-    assert not explained("GET", "/", documents=admins).verdict.allowed
+    assert explained("GET", "/", documents=admins, claims=claims).decision.allowed
+    assert not explained("GET", "/", documents=admins, claims=claims | {"sub": "eve"}).decision.allowed
+    assert not explained("GET", "/", documents=admins).decision.allowed
 
 
 def test_the_text_reads_from_the_question_to_the_verdict() -> None:
@@ -165,7 +168,7 @@ def test_the_text_reads_from_the_question_to_the_verdict() -> None:
         "token     none is looked for",
     ]
     assert [line.split()[0] for line in lines[5:] if not line.startswith(" ")] == [
-        "custom", "deny", "deny", "allow", "limit", "verdict",
+        "custom", "deny", "deny", "allow", "limit", "decision",
     ]  # fmt: skip
 
 
@@ -195,9 +198,9 @@ def test_every_row_of_the_table_is_explained_as_it_is_judged(table: Table) -> No
         visit = Visit(arriving(request), parse(request.peer) if request.peer else None)
         found = explain_inbound(inbound, "v7", visit)
         # What can't be asked about is refused: a table for policies alone says whom it would have been asked.
-        asks = f"ask {found.verdict.asks[0]}" if found.verdict.asks else ""
-        unaskable = row.verdict.startswith("ask ") and found.verdict.why.startswith("no check by")
-        says = {0: "allow", 403: "deny", 400: "unsafe"}[found.verdict.status]
+        asks = f"ask {found.decision.asks[0]}" if found.decision.asks else ""
+        unaskable = row.verdict.startswith("ask ") and found.decision.why.startswith("no check by")
+        says = {0: "allow", 403: "deny", 400: "unsafe"}[found.decision.status]
         assert unaskable or (asks or says) == row.verdict, row
         for policy in found.policies:
             for rule in policy.rules:
@@ -232,11 +235,11 @@ def test_what_is_explained_is_what_both_middlewares_do(said: str, kind: Kind) ->
                     visit = visit_of(
                         method, target, caller=caller, headers=headers, address="192.0.2.7", port=port, host=SERVICE
                     )
-                    verdict = explain_inbound(inbound, "v7", visit).verdict
+                    decision = explain_inbound(inbound, "v7", visit).decision
                     request = Request(method, target, tuple(headers.items()), peer=caller, port=port)
                     reply = side.ask(request)
                     came = (reply.seen is not None, reply.code)
-                    assert came == (verdict.allowed, verdict.code), (caller, target, method, port, verdict)
-                    if not verdict.allowed:
-                        assert reply.status == verdict.status
+                    assert came == (decision.allowed, decision.code), (caller, target, method, port, decision)
+                    if not decision.allowed:
+                        assert reply.status == decision.status
     side.mesh.close()

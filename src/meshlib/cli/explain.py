@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_plain(found), indent=2, ensure_ascii=False))
     else:
         print(found)
-    well = found.verdict.allowed if isinstance(found, InboundExplanation) else bool(found.host)
+    well = found.decision.allowed if isinstance(found, InboundExplanation) else bool(found.host)
     return 0 if well else 1
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from meshlib.policy.webtoken import BadToken, WebToken, json_object
 
-__all__ = ["MAX_KEYS", "MAX_KEY_SET", "Keyring", "KeysUnreadable", "read_keys"]
+__all__ = ["MAX_KEYS", "MAX_KEY_SET", "Key", "Keyring", "KeysUnreadable", "read_keys", "signed_by"]
 
 MAX_KEY_SET = 1024 * 1024
 """Bytes of a JSON Web Key Set."""

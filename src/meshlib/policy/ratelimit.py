@@ -18,7 +18,21 @@ from meshlib.policy.claims import claim_of
 from meshlib.policy.match import Match
 from meshlib.state.buckets import Bucket, Buckets, BucketStore
 
-__all__ = ["LONGEST_VALUE", "Draw", "Key", "Level", "Limit", "RateLimits", "Read", "Spending", "claim", "plain"]
+__all__ = [
+    "LONGEST_VALUE",
+    "Draw",
+    "Key",
+    "Level",
+    "Limit",
+    "RateLimits",
+    "Read",
+    "Spending",
+    "claim",
+    "header",
+    "plain",
+    "principal",
+    "remote_address",
+]
 
 LONGEST_VALUE = 64
 """Characters of what callers are told apart by; of what is longer its hash counts."""

@@ -50,8 +50,8 @@ def failures() -> str:
 
 def who_may(mesh: meshlib.Mesh) -> bool:
     found = mesh.explain_inbound("GET", "/42", caller="spiffe://mesh.test/ns/default/sa/web", claims={"role": "admin"})
-    assert_type(found.verdict.code, str)
-    return found.verdict.allowed
+    assert_type(found.decision.code, str)
+    return found.decision.allowed
 
 
 meshlib.Mesh(registry=7)  # type: ignore[arg-type]

@@ -224,10 +224,10 @@ def test_explain_says_who_may_come_in(meshlib: Any, write: Any) -> None:
     denied = meshlib(*to)
     assert denied.status == 1
     assert "rule 2: when request.auth.claims[role] [admin] didn't hold" in denied.out
-    assert "verdict   denied, 403 RBAC" in denied.out
+    assert "decision  denied, 403 RBAC" in denied.out
     assert meshlib(*to, "--claims", '{"role": "admin"}').status == 0
     others = json.loads(meshlib(*to[:-2], "-o", "json").out)
-    assert (others["verdict"]["allowed"], others["policies"]) == (True, []), "it selects version v2 only"
+    assert (others["decision"]["allowed"], others["policies"]) == (True, []), "it selects version v2 only"
 
 
 @pytest.mark.usefixtures("applied")
