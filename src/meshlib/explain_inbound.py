@@ -230,11 +230,9 @@ def explain_inbound(inbound: Inbound, version: str, visit: Visit) -> InboundExpl
 def _decision(inbound: Inbound, visit: Visit) -> InboundDecision:
     """As `meshlib.inbound.admit` judges callers, in its order."""
     if inbound.closed:
-        return InboundDecision(False, status=503, code="NOCONFIG", why=inbound.closed)
+        return _denied(503, "NOCONFIG", inbound.closed)
     if visit.caller is None and inbound.mode_of(visit.arriving.port) == "STRICT":
-        return InboundDecision(
-            False, status=403, code="RBAC", why="it has no identity, and PeerAuthentication says STRICT"
-        )
+        return _denied(403, "RBAC", "it has no identity, and PeerAuthentication says STRICT")
     decision = InboundDecision(True, why="nothing restricts it")
     if inbound.authorization is not None:
         decision = _authorized(inbound.authorization, visit.arriving)
@@ -242,28 +240,29 @@ def _decision(inbound: Inbound, visit: Visit) -> InboundDecision:
     if intended is None or not decision.allowed:
         return decision
     if not intended.allowed:
-        return InboundDecision(False, status=403, code="RBAC", why=intended.reason)
+        return _denied(403, "RBAC", intended.reason)
     return decision if inbound.authorization is not None else InboundDecision(True, why=intended.reason)
 
 
 def _authorized(authorization: Authorization, arriving: Arriving) -> InboundDecision:
     if fault := authorization.fault_of(arriving):
-        why = f"{fault}, and an AuthorizationPolicy looks at that"
-        return InboundDecision(False, status=400, code="PATH", why=why)
+        return _denied(400, "PATH", f"{fault}, and an AuthorizationPolicy looks at that")
     asks = tuple(authorization.customs_for(arriving))
     for name in asks:
         if name not in authorization.providers:
             why = f"a CUSTOM policy asks {name!r}, which is none of the InboundPolicy's extensionProviders"
-            return InboundDecision(False, status=403, code="RBAC", by=name, why=why)
+            return _denied(403, "RBAC", why, name)
         if (refused := unaskable(arriving)) is not None:
             code = "PATH" if refused.status == 400 else "RBAC"
-            return InboundDecision(
-                False, status=refused.status, code=code, by=name, why=f"no check by {name}: {refused.why}"
-            )
+            return _denied(refused.status, code, f"no check by {name}: {refused.why}", name)
     ruling = authorization.judge(arriving)
     if ruling.allowed:
         return InboundDecision(True, asks, by=ruling.policy, why=ruling.why)
-    return InboundDecision(False, asks, 403, "RBAC", ruling.policy, ruling.why)
+    return _denied(403, "RBAC", ruling.why, ruling.policy)._replace(asks=asks)
+
+
+def _denied(status: int, code: str, why: str, by: str = "") -> InboundDecision:
+    return InboundDecision(False, (), status, code, by, why)
 
 
 def _intention(inbound: Inbound, visit: Visit) -> Decision | None:

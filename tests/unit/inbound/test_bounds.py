@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -160,3 +161,24 @@ def test_a_wsgi_body_that_gets_too_long_after_the_answer_began_is_cut_off() -> N
 
     with pytest.raises(OSError, match="longer"):
         serve(app, b"x" * 11)
+
+
+@pytest.mark.parametrize(("size", "status"), [(3, "200 OK"), (11, "413 Request Entity Too Large")])
+def test_what_the_application_made_is_closed_once_whatever_is_answered(size: int, status: str) -> None:
+    closed: list[bool] = []
+
+    class Made:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"fine"])
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Made:
+        with contextlib.suppress(OSError):
+            environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return Made()
+
+    assert serve(app, b"x" * size)[0] == [status]
+    assert closed == [True]
