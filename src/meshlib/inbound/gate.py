@@ -36,6 +36,11 @@ BLIND = (
 
 NOT_BELIEVED = "; what it sent as x-forwarded-client-cert doesn't count: it is no hop of MESHLIB_TRUSTED_HOPS"
 
+NAMELESS = (
+    "MESHLIB_SERVICE isn't set: until this process calls somebody through the mesh, nothing reads the documents, "
+    "and those on what comes in aren't enforced; set it if there are any"
+)
+
 
 class Gate:
     """Judges requests by the plan in force.
@@ -73,6 +78,8 @@ class Gate:
         # forked a moment ago, it may forbid what is asked. One store, for threads come through at once.
         self._unplanned = self.claims or mesh.settings.service is not None
         self._seen: tuple[Plan | None, bool] = (None, self._unplanned)
+        if not self._unplanned and mesh.plan is None:
+            log.warning(NAMELESS)
         if self.claims and "granian" in sys.modules:
             self._tell("granian")
 

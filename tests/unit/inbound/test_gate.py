@@ -470,3 +470,26 @@ def test_a_wsgi_server_that_shows_nothing_is_named(place: Place, caplog: pytest.
     call(place, environ())
     assert "doesn't let meshlib see" in caplog.text
     assert place.environs[0]["meshlib.peer"] is None
+
+
+@pytest.mark.parametrize("middleware", [ASGIMiddleware, WSGIMiddleware])
+@pytest.mark.parametrize(
+    ("settings", "planned", "told"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"service": "reviews"}, False, False),
+        ({"trusted_hops": "10.0.0.0/8"}, False, False),
+    ],
+    ids=["neither a name nor a plan", "a plan", "a name", "hops that tell of callers"],
+)
+def test_the_log_says_where_no_document_is_enforced(
+    middleware: Any, settings: dict[str, Any], planned: bool, told: bool, caplog: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(Draining, "install", lambda _self: None)
+    monkeypatch.setattr(Presence, "watch", lambda *_: None)
+    mesh = Mesh("memory:nameless", **settings)
+    if planned:
+        mesh.plan = plan(Inbound())
+    middleware(None, mesh)
+    assert ("MESHLIB_SERVICE isn't set" in caplog.text) is told
