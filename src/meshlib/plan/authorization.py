@@ -96,7 +96,7 @@ def _rule(number: int, rule: AuthorizationRule, home: _Home) -> Rule:
     for alternatives in (operations, sources):
         each = [_tests(alternative) for alternative in alternatives]
         tests += each[0] if len(each) == 1 else [_any([holds_all(one) for one in each])] if each else []
-    return Rule(number, sources, operations, when, holds_all([*tests, *(one.holds for one in when)]))
+    return Rule(number, sources, operations, when, (*tests, *(one.holds for one in when)))
 
 
 def _tests(conditions: Sequence[Condition]) -> list[Holds]:

@@ -33,14 +33,18 @@ class Rule(NamedTuple):
         number: in its policy, from 1.
         sources, operations: alternatives, each of conditions that must all hold; none: there is no such demand.
         conditions: of `when`.
-        holds: all of it.
+        tests: all of it, the one first that most often tells one rule from the next.
     """
 
     number: int
     sources: tuple[tuple[Condition, ...], ...]
     operations: tuple[tuple[Condition, ...], ...]
     conditions: tuple[Condition, ...]
-    holds: Holds
+    tests: tuple[Holds, ...]
+
+    def holds(self, arriving: Arriving) -> bool:
+        """Whether it fits a request."""
+        return all(test(arriving) for test in self.tests)
 
 
 class Policy(NamedTuple):
@@ -80,7 +84,8 @@ class Ruling(NamedTuple):
     noted: tuple[Note, ...] = ()
 
 
-Decisive = tuple[tuple[Holds, Ruling], ...]
+Decisive = tuple[tuple[Holds, Holds, Ruling], ...]
+"""Of each rule its first test, by which most are done with, and what the others say together."""
 
 
 class Authorization:
@@ -138,16 +143,18 @@ class Authorization:
         return ruling._replace(noted=self._noted(arriving, ruling)) if self._noting else ruling
 
     def _judged(self, arriving: Arriving) -> Ruling:
-        for holds, ruling in self._deny:
-            if holds(arriving):
+        for first, rest, ruling in self._deny:
+            if first(arriving) and rest(arriving):
                 return ruling
-        for holds, ruling in self._allow:
-            if holds(arriving):
+        for first, rest, ruling in self._allow:
+            if first(arriving) and rest(arriving):
                 return ruling
         return self._otherwise
 
     def _noted(self, arriving: Arriving, ruling: Ruling) -> tuple[Note, ...]:
-        notes = [Note("audit", one.policy, one.why) for holds, one in self._audit if holds(arriving)]
+        notes = [
+            Note("audit", one.policy, one.why) for first, rest, one in self._audit if first(arriving) and rest(arriving)
+        ]
         allowing = [policy for policy in self._dry if policy.action == "ALLOW"]
         let_in = False
         for policy in self._dry:
@@ -168,7 +175,8 @@ def _decisive(policies: Sequence[Policy], action: AuthorizationAction) -> Decisi
         if policy.action == action:
             for rule in policy.rules:
                 why = f"{action} {policy.name}, rule {rule.number}, fits"
-                found.append((rule.holds, Ruling(action == "ALLOW", policy.name, rule.number, why)))
+                first, rest = (rule.tests[0], rule.tests[1:]) if rule.tests else (holds_all(()), ())
+                found.append((first, holds_all(rest), Ruling(action == "ALLOW", policy.name, rule.number, why)))
     return tuple(found)
 
 
