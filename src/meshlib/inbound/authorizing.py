@@ -28,7 +28,13 @@ _OF_ITS_OWN = frozenset(
 
 
 def authorize(authorization: Authorization, arriving: Arriving, permit: Permit) -> Stepped:
-    """The step of AuthorizationPolicies."""
+    """The step of AuthorizationPolicies.
+
+    Args:
+        authorization: of the process.
+        arriving: the request.
+        permit: of it; gets what authorizers add, and what AUDIT and dry runs note.
+    """
     if fault := authorization.fault_of(arriving):
         return deny(400, UNSAFE, _UNREADABLE, f"{fault}, and an AuthorizationPolicy looks at that")
     if names := authorization.customs_for(arriving):

@@ -26,7 +26,14 @@ Standing = tuple[Limit, Level]
 
 
 def limit(limits: RateLimits, arriving: Arriving, permit: Permit, clock: Callable[[], float]) -> Stepped:
-    """The step of rate limits."""
+    """The step of rate limits.
+
+    Args:
+        limits: of the process.
+        arriving: the request.
+        permit: of it; gets headers for the response.
+        clock: monotonic seconds.
+    """
     draws = limits.draw(arriving, clock())
     standings: list[Standing] = [(one, level) for one, level, _ in draws]
     denial = _refused(standings, permit)

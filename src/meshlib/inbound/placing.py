@@ -24,7 +24,14 @@ DETAIL = "this service has more to do than it can manage: try again later"
 
 
 def shed(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Denial | None:
-    """Find the request's priority, and turn it away if signals of overload say so."""
+    """Find the request's priority, and turn it away if signals of overload say so.
+
+    Args:
+        load: of the process.
+        arriving: the request.
+        permit: of it; gets the priority.
+        clocks: of the driver.
+    """
     level = load.level(arriving)
     permit.priority = PRIORITIES[level]
     if load.lag is None and load.queue_time is None:
@@ -46,6 +53,12 @@ def place(load: Load, arriving: Arriving, permit: Permit, clocks: Clocks) -> Ste
 
     On an event loop that has been busy, a request waits even for a place that is free, until the loop has looked at who
     else has come: so a request that matters more doesn't stand behind it in the server's sockets, where nobody sees it.
+
+    Args:
+        load: of the process.
+        arriving: the request.
+        permit: of it, with its priority; gives the place back when the request has ended.
+        clocks: of the driver.
     """
     places = load.places
     if places is None:

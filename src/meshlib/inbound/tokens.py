@@ -22,6 +22,12 @@ def authenticate(rules: TokenRules, arriving: Arriving, permit: Permit, wall: Ca
 
     What the application won't see, the steps that follow don't see either: a header that only we may set can't be
     written by a caller to get past them.
+
+    Args:
+        rules: of the process.
+        arriving: the request.
+        permit: of it; gets headers for the application.
+        wall: seconds since 1970.
     """
     if rules.outputs:
         _take_out(arriving, permit, rules.outputs)
