@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.identity.sparing import Sparing
 from meshlib.inbound.admit import Peer, admission, restricts, unready
 from meshlib.inbound.clocks import Clocks
-from meshlib.inbound.denials import GIVEN_UP, Denial, Permit
+from meshlib.inbound.denials import GIVEN_UP, TOO_LARGE, UNSAFE, UNVERIFIED, Denial, Permit
 from meshlib.inbound.drivers import AsyncPerformers, Performers, async_performers, performers
 from meshlib.inbound.effects import Admission, Ask, Count, FetchKeys
 from meshlib.inbound.external import Authorizers
@@ -40,6 +40,9 @@ NAMELESS = (
     "MESHLIB_SERVICE isn't set: until this process calls somebody through the mesh, nothing reads the documents, "
     "and those on what comes in aren't enforced; set it if there are any"
 )
+
+OF_CALLERS = frozenset((UNVERIFIED, UNSAFE, TOO_LARGE))
+"""Codes whose reasons show what the caller wrote."""
 
 
 class Gate:
@@ -167,7 +170,9 @@ class Gate:
         now = self.clocks.now()
         note = "" if visitor.believed else NOT_BELIEVED
         if type(answer) is Denial:
-            about = (answer.reason, visitor.caller, note)
+            # Words that callers choose would let them fill what the log remembers, and so keep others out of it.
+            words = "" if answer.code in OF_CALLERS else answer.reason
+            about = (answer.code, answer.by, words, visitor.caller, note)
             self._denials.warning(now, about, "denied %r to %s: %s%s", what, who, answer.reason, note)
         elif note:
             self._denials.warning(now, (NOT_BELIEVED, address), "a request of %s came in%s", who, note)

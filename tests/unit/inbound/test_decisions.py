@@ -93,6 +93,22 @@ def test_work_whose_caller_has_stopped_waiting_is_counted_as_denied(
     assert ("its caller has stopped waiting" in caplog.text) == logged
 
 
+BOUNDED = """
+apiVersion: meshlib/v1
+kind: InboundPolicy
+metadata: {name: bounds}
+spec: {requestBounds: {maxHeaderBytes: 1000}}
+"""
+
+
+def test_nobody_keeps_the_log_from_saying_what_others_did(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    side = Side(kind, f"{DOCUMENTS}\n---\n{BOUNDED}")
+    for more in range(300):  # more reasons than the log remembers
+        assert side.ask(get("/", ("x-big", "x" * (1000 + more)))).code == "SIZE"
+    side.ask(get("/never"))
+    assert "DENY default/never, rule 1, fits" in caplog.text
+
+
 def test_counts_survive_another_plan(kind: Kind) -> None:
     side = Side(kind, DOCUMENTS)
     side.ask(get("/never"))
