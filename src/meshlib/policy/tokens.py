@@ -258,7 +258,8 @@ def _header_text(claim: Any) -> bytes | None:
     if not isinstance(claim, str | int | float):
         return None
     text = str(claim)
-    if not text or any(ord(character) < 32 or ord(character) == 127 for character in text):
+    # Who reads headers takes blanks at the ends away, and would take " admin" for "admin".
+    if not text or text != text.strip() or any(ord(character) < 32 or ord(character) == 127 for character in text):
         return None
     written = text.encode()
     return written if len(written) <= MAX_HEADER else None

@@ -427,6 +427,13 @@ def test_claims_become_headers() -> None:
     assert arriving.header(b"x-sub") == "jason"
 
 
+@pytest.mark.parametrize("subject", [" root", "root ", "root\t", "\u2028root"])
+def test_a_claim_that_reads_otherwise_without_its_blanks_becomes_no_header(subject: str) -> None:
+    permit = Permit()
+    assert admitted(rules(OUTPUT), request(HONEST.token(sub=subject)), permit) is None
+    assert b"x-sub" not in dict(permit.add)
+
+
 def test_what_a_caller_sends_under_those_names_is_nobodys_claim() -> None:
     """With or without a token, with a hyphen or its twin in CGI: neither the application nor a later step sees it."""
     for token in (None, GOOD):
