@@ -396,6 +396,15 @@ def test_a_token_is_cut_out_of_the_cookies() -> None:
     assert arriving.header(b"cookie") == "a=b; c=d"
 
 
+@pytest.mark.parametrize(("other", "left"), [(b"a=b; ", [(b"cookie", b"a=b")]), (b"", [])])
+def test_a_token_is_cut_out_of_every_cookie_it_is_in(other: bytes, left: list[tuple[bytes, bytes]]) -> None:
+    permit, arriving = Permit(), request(headers=[(b"cookie", other + b"t=" + GOOD + b"; u=" + GOOD)])
+    assert admitted(rules(rule(from_cookies=("t", "u"))), arriving, permit) is None
+    assert permit.remove == {b"cookie"}
+    assert permit.add == left
+    assert [pair for pair in arriving.raw_headers if pair[0] == b"cookie"] == left
+
+
 OUTPUT = rule(
     output_payload_to_header="X-Payload",
     output_claim_to_headers=tuple(
