@@ -22,6 +22,7 @@ __all__ = [
     "ATTEMPT_HEADER",
     "DEADLINE_HEADER",
     "INHERITED",
+    "OVERLOADED_HEADER",
     "PASSED_ON",
     "PRIORITIES",
     "PRIORITY_HEADER",
@@ -42,6 +43,9 @@ PRIORITY_HEADER = b"x-meshlib-priority"
 
 PRIORITIES = ("critical", "default", "best-effort")
 """What an overloaded service turns away last, and first. A call that says nothing is `default`."""
+
+OVERLOADED_HEADER = b"x-envoy-overloaded"
+"""On a response that callers shouldn't retry: more of it is what its sender has too much of. Envoy's router doesn't."""
 
 PASSED_ON = frozenset(
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from meshlib.context import DEADLINE_HEADER, PRIORITIES
+from meshlib.context import DEADLINE_HEADER, OVERLOADED_HEADER, PRIORITIES
 from meshlib.inbound.clocks import Clocks, Pulse
 from meshlib.inbound.denials import OVERLOADED, Denial, Permit, deny
 from meshlib.inbound.effects import Queue, Step, Stepped
@@ -12,10 +12,7 @@ from meshlib.policy.arriving import Arriving
 from meshlib.policy.overload import Load, shed_share
 from meshlib.state.load import Places
 
-__all__ = ["OVERLOADED_HEADER", "place", "shed"]
-
-OVERLOADED_HEADER = (b"x-envoy-overloaded", b"true")
-"""Callers don't retry a response that has it: Envoy's router doesn't, and meshlib's neither."""
+__all__ = ["place", "shed"]
 
 BACK_AFTER = 1, 3
 """Whole seconds of `Retry-After`: this, and up to so many more, by chance, so that callers don't come back together."""
@@ -138,5 +135,5 @@ def _overloaded(level: int, says: str, clocks: Clocks) -> Denial:
 
 @functools.cache  # a few dozen, and made when there is no time to lose
 def _denial(level: int, says: str, seconds: int) -> Denial:
-    headers = ((b"retry-after", b"%d" % seconds), OVERLOADED_HEADER)
+    headers = ((b"retry-after", b"%d" % seconds), (OVERLOADED_HEADER, b"true"))
     return deny(503, OVERLOADED, DETAIL, f"overload: {PRIORITIES[level]} is turned away: {says}", headers)

@@ -15,7 +15,15 @@ from typing import Any, NamedTuple, NoReturn
 from meshlib import errors
 from meshlib.call.call import Body, Call
 from meshlib.call.effects import Failure, LocalReply, Outcome, Send
-from meshlib.context import ATTEMPT_HEADER, DEADLINE_HEADER, INHERITED, PASSED_ON, PRIORITY_HEADER, Inherited
+from meshlib.context import (
+    ATTEMPT_HEADER,
+    DEADLINE_HEADER,
+    INHERITED,
+    OVERLOADED_HEADER,
+    PASSED_ON,
+    PRIORITY_HEADER,
+    Inherited,
+)
 from meshlib.plan.plan import Plan
 from meshlib.plan.route import RoutePlan
 from meshlib.policy.match import HeadView
@@ -38,9 +46,6 @@ EXTENSION = "meshlib"
 OURS = frozenset((DEADLINE_HEADER, ATTEMPT_HEADER))
 """Headers that say what this call is; what a caller copied from another must not stand beside them."""
 OUR_LENGTHS = frozenset(map(len, OURS))
-
-OVERLOADED_HEADER = b"x-envoy-overloaded"
-"""Envoy's router doesn't retry a response that has it."""
 
 NO_ROUTE = RoutePlan("none", "")
 NOT_FOUND = LocalReply(404, ((b"content-length", b"0"),))
