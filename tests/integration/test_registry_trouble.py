@@ -235,13 +235,17 @@ def test_a_full_disk_fails_no_call_expires_nobody_and_heals_by_itself(
 
 @pytest.mark.parametrize("trouble", [deleted, rubbish, locked])
 def test_a_process_that_starts_while_the_registry_is_away_uses_the_last_good_configuration(
-    fleet: Fleet, database: Path, trouble: Trouble
+    fleet: Fleet, database: Path, trouble: Trouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     fleet.start("v1")
     fleet.apply(RULE.format(rule="one"))
     fleet.mesh().close()
+    caplog.set_level("INFO", "meshlib")
+    caplog.clear()
     with trouble(database), meshlib.Mesh(fleet.url, state_dir=fleet.state_dir) as mesh:
         status = mesh.status()
+        assert f".json: {fleet.url}" in caplog.text, "the log says why it starts with what is on disk"
+        assert "the registry is back" not in caplog.text
         assert status.source == "disk"
         assert fleet.url in status.error
         with httpx.Client(transport=mesh.transport()) as client:

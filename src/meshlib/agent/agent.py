@@ -119,10 +119,12 @@ class Agent:
                 log.log(level, "there is no configuration yet, and no last good one on disk: %s", error)
             self.published.set()
             return
-        log.warning("started with the last good configuration of %s", self._last_good.path)
+        why = trouble.error if trouble is not None else "the registry has said nothing yet"
+        log.warning("started with the last good configuration of %s: %s", self._last_good.path, why)
         self.want(update.asked or ())  # or the registry's first word would be of no host at all
         self._saved = update.version
         self.from_disk = True
+        self.configuration.trouble = None  # or the log would say that the registry is back
         again = self.configuration.take(update, time.monotonic())
         self.configuration.trouble = trouble
         self._after(again)
