@@ -9,7 +9,8 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from meshlib.policy.keyring import MAX_KEY_SET, MAX_KEYS, MOST_TRIED, KeysUnreadable, read_keys, signed_by
-from meshlib.policy.webtoken import WebToken, read_token
+from meshlib.policy.webtoken import ALGORITHMS, WebToken, read_token
+from meshlib.resources.keysets import jwks_fault
 from tests.support.tokens import Issuer, claims, compact, key
 
 GOOD = Issuer("ES256").key_set()["keys"][0]
@@ -42,39 +43,39 @@ def without(name: str, of: dict[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in of.items() if field != name}
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        OctKey.generate_key(256).as_dict(private=True),
-        {**GOOD, "use": "enc"},
-        {**GOOD, "use": 1},
-        {**GOOD, "key_ops": ["sign"]},
-        {**GOOD, "key_ops": "verify"},
-        {**GOOD, "kid": 1},
-        {**GOOD, "alg": "HS256"},
-        {**GOOD, "alg": "RS256"},
-        {**GOOD, "alg": "none"},
-        {**GOOD, "alg": ["ES256"]},
-        {**GOOD, "x": 1},
-        {**GOOD, "x": "AAAA"},
-        {**GOOD, "x": GOOD["x"] + "="},
-        {**GOOD, "y": GOOD["x"]},
-        {**GOOD, "kty": "RSA"},
-        {**GOOD, "kty": ["EC"]},
-        {**GOOD, "crv": "P-384"},
-        {**GOOD, "crv": ["P-256"]},
-        without("y", GOOD),
-        {**RSA, "n": RSA["n"][:100]},
-        {**RSA, "n": "A" * 100_000},
-        {**RSA, "n": "_" * 2000},
-        {**RSA, "n": "ä"},
-        {**RSA, "e": "AA"},
-        without("e", RSA),
-        ECKey.generate_key("secp256k1").as_dict(private=False),
-        OKPKey.generate_key("X25519").as_dict(private=False),
-        OKPKey.generate_key("Ed448").as_dict(private=False),
-    ],
-)
+OFF_THE_CURVE = {**GOOD, "y": GOOD["x"]}
+OF_NO_USE = [
+    OctKey.generate_key(256).as_dict(private=True),
+    {**GOOD, "use": "enc"},
+    {**GOOD, "use": 1},
+    {**GOOD, "key_ops": ["sign"]},
+    {**GOOD, "key_ops": "verify"},
+    {**GOOD, "kid": 1},
+    {**GOOD, "alg": "HS256"},
+    {**GOOD, "alg": "RS256"},
+    {**GOOD, "alg": "none"},
+    {**GOOD, "alg": ["ES256"]},
+    {**GOOD, "x": 1},
+    {**GOOD, "x": "AAAA"},
+    {**GOOD, "x": GOOD["x"] + "="},
+    {**GOOD, "kty": "RSA"},
+    {**GOOD, "kty": ["EC"]},
+    {**GOOD, "crv": "P-384"},
+    {**GOOD, "crv": ["P-256"]},
+    without("y", GOOD),
+    {**RSA, "n": RSA["n"][:100]},
+    {**RSA, "n": "A" * 100_000},
+    {**RSA, "n": "_" * 2000},
+    {**RSA, "n": "ä"},
+    {**RSA, "e": "AA"},
+    without("e", RSA),
+    ECKey.generate_key("secp256k1").as_dict(private=False),
+    OKPKey.generate_key("X25519").as_dict(private=False),
+    OKPKey.generate_key("Ed448").as_dict(private=False),
+]
+
+
+@pytest.mark.parametrize("other", [*OF_NO_USE, OFF_THE_CURVE])
 def test_a_key_that_checks_nothing_is_passed_over(other: dict[str, Any]) -> None:
     ring = read_keys(key_set(other, GOOD))
     assert (len(ring), ring.passed_over) == (1, 1)
@@ -119,3 +120,15 @@ def test_no_key_is_used_with_an_algorithm_of_another_kind() -> None:
 def test_a_token_without_a_keys_name_does_not_cost_a_hundred_checks() -> None:
     ring = read_keys(key_set(*[{**GOOD, "kid": str(number)} for number in range(MAX_KEYS)]))
     assert len(ring.fitting(token(kid=None))) == MOST_TRIED
+
+
+@pytest.mark.parametrize("other", OF_NO_USE)
+def test_a_key_that_would_be_passed_over_is_refused_in_a_document(other: dict[str, Any]) -> None:
+    assert jwks_fault(key_set(other).decode()) is not None
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_a_key_that_a_document_may_hold_checks_tokens(algorithm: str) -> None:
+    text = json.dumps(Issuer(algorithm).key_set())
+    assert jwks_fault(text) is None
+    assert len(read_keys(text.encode()).fitting(token(algorithm, kid=None))) == 1
