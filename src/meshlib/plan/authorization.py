@@ -40,6 +40,8 @@ _FIELDS = {
 }
 """The attribute that a field of a source or an operation is about."""
 
+_OF_IDENTITY = frozenset(("source.principal", "source.namespace", "source.serviceAccount"))
+
 
 class _Written(NamedTuple):
     """A condition as it stands in a document."""
@@ -130,7 +132,7 @@ def _when(rule: AuthorizationRule) -> Iterator[_Written]:
 
 def _conditions(written: Iterator[_Written], home: _Home) -> Iterator[Condition]:
     for one in written:
-        yield Condition(f"{one.field} {_shown(one.values)}", _holds(one, home))
+        yield Condition(f"{one.field} {_shown(one.values)}", _holds(one, home), one.name in _OF_IDENTITY)
 
 
 def _holds(written: _Written, home: _Home) -> Holds:

@@ -20,10 +20,11 @@ __all__ = ["Authorization", "Condition", "Policy", "Rule", "Ruling", "holds_all"
 
 
 class Condition(NamedTuple):
-    """One condition: what it says, and the test of it."""
+    """One condition: what it says, the test of it, and whether that looks at nothing but the caller's identity."""
 
     says: str
     holds: Holds
+    of_identity: bool = False
 
 
 class Rule(NamedTuple):
@@ -45,6 +46,11 @@ class Rule(NamedTuple):
     def holds(self, arriving: Arriving) -> bool:
         """Whether it fits a request."""
         return all(test(arriving) for test in self.tests)
+
+    def concerns(self, arriving: Arriving) -> bool:
+        """Whether it may fit some request of this caller, as far as the identity alone tells."""
+        fits = [all(one.holds(arriving) for one in source if one.of_identity) for source in self.sources]
+        return (any(fits) or not fits) and all(one.holds(arriving) for one in self.conditions if one.of_identity)
 
 
 class Policy(NamedTuple):
@@ -84,12 +90,16 @@ class Ruling(NamedTuple):
     noted: tuple[Note, ...] = ()
 
 
-Decisive = tuple[tuple[Holds, Holds, Ruling], ...]
-"""Of each rule its first test, by which most are done with, and what the others say together."""
+Decisive = tuple[tuple[Rule, Ruling], ...]
+Caller = tuple[str, str, str]
+"""Principal, namespace and service account: all that conditions on an identity look at."""
+
+MOST_CALLERS = 1000
+"""Callers whose rules are kept; a service has fewer."""
 
 
 class Authorization:
-    """The AuthorizationPolicies of one process; immutable.
+    """The AuthorizationPolicies of one process; immutable but for what it keeps of callers.
 
     Args:
         policies: those that select it.
@@ -105,9 +115,11 @@ class Authorization:
         self.providers: Mapping[str, ExtensionProvider] = {one.name: one for one in providers}
         enforced = [one for one in self.policies if not one.dry_run]
         self._custom = [one for one in enforced if one.action == "CUSTOM"]
-        self._deny = _decisive(enforced, "DENY")
         allowing = [one for one in enforced if one.action == "ALLOW"]
-        self._allow = _decisive(enforced, "ALLOW")
+        allowed = _decisive(enforced, "ALLOW")
+        self._allows = bool(allowed)
+        self._deciding = _decisive(enforced, "DENY") + allowed
+        self._by_caller: dict[Caller, tuple[tuple[Holds, Ruling], ...]] = {}
         self._otherwise = (
             Ruling(False, why=f"no rule of {_named(allowing)} fits, and nobody else may come in")
             if allowing
@@ -143,18 +155,25 @@ class Authorization:
         return ruling._replace(noted=self._noted(arriving, ruling)) if self._noting else ruling
 
     def _judged(self, arriving: Arriving) -> Ruling:
-        for first, rest, ruling in self._deny:
-            if first(arriving) and rest(arriving):
-                return ruling
-        for first, rest, ruling in self._allow:
-            if first(arriving) and rest(arriving):
+        caller = arriving.principal, arriving.namespace, arriving.service_account
+        rules = self._by_caller.get(caller)
+        if rules is None:
+            rules = self._rules_for(caller, arriving)
+        for holds, ruling in rules:
+            if holds(arriving):
                 return ruling
         return self._otherwise
 
+    def _rules_for(self, caller: Caller, arriving: Arriving) -> tuple[tuple[Holds, Ruling], ...]:
+        """The rules that may fit a caller: of many, most are for others."""
+        rules = tuple((holds_all(rule.tests), ruling) for rule, ruling in self._deciding if rule.concerns(arriving))
+        if len(self._by_caller) >= MOST_CALLERS:
+            self._by_caller = {}
+        self._by_caller[caller] = rules
+        return rules
+
     def _noted(self, arriving: Arriving, ruling: Ruling) -> tuple[Note, ...]:
-        notes = [
-            Note("audit", one.policy, one.why) for first, rest, one in self._audit if first(arriving) and rest(arriving)
-        ]
+        notes = [Note("audit", one.policy, one.why) for rule, one in self._audit if rule.holds(arriving)]
         allowing = [policy for policy in self._dry if policy.action == "ALLOW"]
         let_in = False
         for policy in self._dry:
@@ -163,7 +182,7 @@ class Authorization:
                 let_in = let_in or policy.action == "ALLOW"
                 says = f"dry run: {policy.action} {policy.name}, rule {rule}, fits"
                 notes.append(Note("dry-run", policy.name, says))
-        if allowing and not let_in and not (ruling.allowed and self._allow):
+        if allowing and not let_in and not (ruling.allowed and self._allows):
             says = f"dry run: no rule of {_named(allowing)} fits, so that it would be denied"
             notes.append(Note("dry-run", allowing[0].name, says))
         return tuple(notes)
@@ -175,8 +194,7 @@ def _decisive(policies: Sequence[Policy], action: AuthorizationAction) -> Decisi
         if policy.action == action:
             for rule in policy.rules:
                 why = f"{action} {policy.name}, rule {rule.number}, fits"
-                first, rest = (rule.tests[0], rule.tests[1:]) if rule.tests else (holds_all(()), ())
-                found.append((first, holds_all(rest), Ruling(action == "ALLOW", policy.name, rule.number, why)))
+                found.append((rule, Ruling(action == "ALLOW", policy.name, rule.number, why)))
     return tuple(found)
 
 
