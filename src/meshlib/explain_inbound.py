@@ -8,6 +8,7 @@ one table.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -170,8 +171,12 @@ def visit_of(
         host: where neither the headers nor the URL name one.
 
     Raises:
-        ValueError: the caller is no SPIFFE ID, or the target neither a path nor a URL.
+        ValueError: the caller is no SPIFFE ID, the target neither a path nor a URL, the address or the port none.
     """
+    if address:
+        ip_address(address)
+    if port is not None and not 0 < port < 65536:
+        raise ValueError(f"{port} is no port; expected 1 to 65535")
     parts = urlsplit(target) if "://" in target else None
     if parts is not None:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -173,10 +173,15 @@ def test_the_text_reads_from_the_question_to_the_verdict() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"caller": "web"}, {"target": "api/x"}, {"headers": {"ŝ": ""}}], ids=["caller", "path", "header"]
-)
+    "wrong",
+    [
+        {"caller": "web"}, {"target": "api/x"}, {"headers": {"ŝ": ""}}, {"address": "10.0.0.300"}, {"port": 0},
+        {"port": 65536},
+    ],
+    ids=["caller", "path", "header", "address", "no port", "beyond ports"],
+)  # fmt: skip
 def test_rubbish_is_no_request(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"SPIFFE|neither a path|codec"):
+    with pytest.raises(ValueError, match=r"SPIFFE|neither a path|codec|10\.0\.0\.300|is no port"):
         visit_of("GET", wrong.pop("target", "/"), **wrong)
 
 

@@ -7,7 +7,7 @@ import json
 import random
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from meshlib.cli.options import add_registry
@@ -121,8 +121,13 @@ def _inbound(arguments: argparse.Namespace) -> InboundExplanation:
     return explain_inbound(plan.inbound, plan.version, visit)
 
 
-def _unlike(settings: Settings, instances: Iterable[Instance]) -> str:
-    """Why what is explained may hold for no process that there is, "" for no doubt: policies select by labels."""
+def _unlike(settings: Settings, instances: Collection[Instance]) -> str:
+    """Why what is explained may hold for no process that there is, "" for no doubt: policies select by labels.
+
+    Nothing is said of a registry without any process, such as a directory of documents.
+    """
+    if not instances:
+        return ""
     worn = {
         ",".join(f"{name}={value}" for name, value in sorted(one.labels.items()))
         for one in instances

@@ -274,6 +274,11 @@ def test_explain_doubts_a_service_that_nobody_has_registered(
 
 
 @pytest.mark.usefixtures("applied")
+def test_explain_doubts_nothing_where_nobody_is_registered(meshlib: Any) -> None:
+    assert meshlib("explain", "--inbound", "/42", "--service", "reviews").err == ""
+
+
+@pytest.mark.usefixtures("applied")
 def test_explain_of_a_call_takes_no_caller(meshlib: Any) -> None:
     ran = meshlib("explain", "http://reviews/", *WEB)
     assert ran.status == 2
