@@ -8,6 +8,7 @@ from typing import Any
 
 from meshlib.inbound.denials import DENIED, TOO_LARGE, UNSAFE, Denial, Permit, deny
 from meshlib.inbound.effects import Ask, EarlyBody, Effect, ReadBody, Said, Step, Stepped
+from meshlib.inbound.tokens import take_out
 from meshlib.policy.arriving import Arriving
 from meshlib.policy.asking import unaskable
 from meshlib.policy.authorize import Authorization
@@ -74,6 +75,7 @@ def _asked(provider: ExtensionProvider, arriving: Arriving, permit: Permit) -> G
             reason = f"its body is longer than the authorizer {provider.name} gets to see ({wanted.max_request_bytes})"
             return deny(413, TOO_LARGE, "the body is longer than this service takes", reason, by=provider.name)
     said: Said = yield Ask(provider, arriving, permit, *(read or (None, False)))
+    take_out(arriving, permit, _unseen(told))
     if said.status is None or said.status >= 500:
         why = said.why or f"it answered {said.status}"
         if told.fail_open:
@@ -84,9 +86,28 @@ def _asked(provider: ExtensionProvider, arriving: Arriving, permit: Permit) -> G
         return deny(told.status_on_error, DENIED, _FORBIDDEN, reason, by=provider.name)
     if said.status != 200:
         return _denied(provider.name, told, said, said.status)
-    permit.add += _chosen(said, told.headers_to_upstream_on_allow)
+    _put_in(arriving, permit, list(_chosen(said, told.headers_to_upstream_on_allow)))
     permit.reply += _chosen(said, told.headers_to_downstream_on_allow)
     return None
+
+
+def _unseen(told: HTTPAuthorizer) -> set[bytes]:
+    """The headers that only the authorizer may set, with hyphens: those it may, and isn't shown when a caller does.
+
+    Those it is shown are its to judge, as an `authorization` that it lets pass. Where names are given by a part only,
+    what they are can't be known before the answer.
+    """
+    shown: Test = any_text(["authorization", *(name.lower() for name in told.include_request_headers_in_check)])
+    names = (name.lower() for name in told.headers_to_upstream_on_allow if "*" not in name)
+    return {name.replace("_", "-").encode("latin-1", "replace") for name in names if not shown(name)}
+
+
+def _put_in(arriving: Arriving, permit: Permit, headers: list[tuple[bytes, bytes]]) -> None:
+    """Have the application see these headers in place of the request's own, and the rules that follow, too."""
+    names = {name.replace(b"_", b"-") for name, _ in headers}
+    take_out(arriving, permit, names)
+    permit.add = [pair for pair in permit.add if pair[0].replace(b"_", b"-") not in names] + headers
+    arriving.raw_headers += headers
 
 
 def _denied(name: str, told: HTTPAuthorizer, said: Said, status: int) -> Denial:

@@ -11,7 +11,7 @@ from meshlib.policy.arriving import Arriving
 from meshlib.policy.tokenplaces import TokenPlace, without_cookie, without_field
 from meshlib.policy.tokens import KeysWanted, Refused, TokenRules, Verified
 
-__all__ = ["authenticate"]
+__all__ = ["authenticate", "take_out"]
 
 CHALLENGE = ((b"www-authenticate", b'Bearer error="invalid_token"'),)
 """RFC 6750; Envoy's, too."""
@@ -30,7 +30,7 @@ def authenticate(rules: TokenRules, arriving: Arriving, permit: Permit, wall: Ca
         wall: seconds since 1970.
     """
     if rules.outputs:
-        _take_out(arriving, permit, rules.outputs)
+        take_out(arriving, permit, rules.outputs)
     found = rules.find(arriving)
     if not found:
         return None
@@ -84,7 +84,7 @@ def _refuse(said: Refused | KeysWanted) -> Denial:
     return deny(status, UNVERIFIED, "the request's token isn't accepted", f"its token: {said.reason}", CHALLENGE)
 
 
-def _take_out(arriving: Arriving, permit: Permit, names: AbstractSet[bytes]) -> None:
+def take_out(arriving: Arriving, permit: Permit, names: AbstractSet[bytes]) -> None:
     """Take headers from a request; one with underscores is the same to what reads headers as CGI does.
 
     Args:
@@ -100,13 +100,13 @@ def _hide(arriving: Arriving, permit: Permit, places: Collection[TokenPlace]) ->
     """Take the token out of the request."""
     for kind, name, _ in places:
         if kind == "header":
-            _take_out(arriving, permit, {name.replace(b"_", b"-")})
+            take_out(arriving, permit, {name.replace(b"_", b"-")})
         elif kind == "query":
             arriving.raw_target = without_field(arriving.raw_target, name)
             permit.query = arriving.raw_target.partition(b"?")[2]
         else:
             cookies = without_cookie(b"; ".join(arriving.values(b"cookie")), name)
-            _take_out(arriving, permit, {b"cookie"})
+            take_out(arriving, permit, {b"cookie"})
             permit.add = [pair for pair in permit.add if pair[0] != b"cookie"]
             if cookies:
                 permit.add.append((b"cookie", cookies))

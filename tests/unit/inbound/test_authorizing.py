@@ -11,7 +11,7 @@ from meshlib.inbound.authorizing import authorize
 from meshlib.inbound.denials import Denial, Permit
 from meshlib.inbound.effects import Ask, Said
 from tests.support.authorization import arriving, asked
-from tests.support.inbound import inbound_from
+from tests.support.inbound import Reply, Request, Side, get, inbound_from
 
 POLICY = """apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -83,6 +83,16 @@ def judged(answers: Sequence[Said], *providers: str, path: str = "/asked") -> tu
         return end.value, permit, names
 
 
+def authorized(side: Side, answer: Said, request: Request) -> Reply:
+    """What comes of a request that authorizers say `answer` to."""
+
+    async def ask(_: Ask) -> Said:
+        return answer
+
+    side.gate.async_performers[Ask] = ask
+    return side.ask(request)
+
+
 def test_what_no_custom_policy_fits_is_asked_of_nobody() -> None:
     denial, _, names = judged([], "opa", path="/free")
     assert (denial, names) == (None, [])
@@ -93,6 +103,45 @@ def test_an_authorizer_that_allows_adds_what_it_may() -> None:
     assert (denial, names) == (None, ["opa"])
     assert permit.add == [(b"x-user", b"ann"), (b"x-team-blue", b"1")]
     assert permit.reply == [(b"x-seen", b"yes")]
+
+
+@pytest.mark.parametrize("name", ["x-user", "X_User", "x-team-blue"])
+def test_rules_that_follow_see_what_the_authorizer_says_and_not_the_caller(name: str) -> None:
+    rule = """apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: root}
+spec: {action: ALLOW, rules: [{when: [{key: "request.headers[%s]", values: [root]}]}]}
+---
+"""
+    documents = POLICY.format(name="p", provider="opa") + rule % name.lower().replace("_", "-") + PROVIDERS
+    for says, allowed in ((b"root", True), (b"ann", False)):
+        side = Side("asgi", documents)
+        answer = Said(200, [(b"x-user", says), (b"x-team-blue", says)])
+        reply = authorized(side, answer, get("/asked", (name, "root")))
+        assert (reply.status == 200) is allowed
+
+
+@pytest.mark.parametrize("answer", [Said(200), Said(None, why="away")])
+def test_a_caller_sets_no_header_that_is_the_authorizers(answer: Said) -> None:
+    providers = PROVIDERS.replace(
+        "      headersToDownstreamOnAllow", "      failOpen: true\n      headersToDownstreamOnAllow"
+    )
+    side = Side("asgi", POLICY.format(name="p", provider="opa") + providers)
+    reply = authorized(side, answer, get("/asked", ("x-user", "root"), ("X_User", "root"), ("x-mine", "1")))
+    assert reply.seen is not None
+    assert not {"x-user", "x_user"} & reply.seen.headers.keys()
+    assert reply.seen.headers["x-mine"] == "1"
+
+
+def test_one_that_the_authorizer_is_shown_is_its_to_judge() -> None:
+    providers = PROVIDERS.replace(
+        "      headersToDownstreamOnAllow",
+        "      includeRequestHeadersInCheck: [X-User]\n      headersToDownstreamOnAllow",
+    )
+    side = Side("asgi", POLICY.format(name="p", provider="opa") + providers)
+    reply = authorized(side, Said(200), get("/asked", ("x-user", "ann")))
+    assert reply.seen is not None
+    assert reply.seen.headers["x-user"] == "ann"
 
 
 def test_without_a_list_nothing_is_added() -> None:
