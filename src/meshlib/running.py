@@ -109,6 +109,11 @@ class Running:
         return self._store.inbound.decisions
 
     @property
+    def resumes(self) -> bool:
+        """Whether there is no plan yet in a process forked from one that had a plan: `ready` gives the same."""
+        return self.plan is None and self._snapshot is not None
+
+    @property
     def begins_empty(self) -> bool:
         """Whether there is no plan because nobody has made the registry yet: so nothing in it forbids anything."""
         agent = self._agent

@@ -80,7 +80,7 @@ class Gate:
         # While there is no plan, a service waits for one, and serves nobody without: in a process that starts, or was
         # forked a moment ago, it may forbid what is asked. One store, for threads come through at once.
         self._unplanned = self.claims or mesh.settings.service is not None
-        self._seen: tuple[Plan | None, bool] = (None, self._unplanned)
+        self._seen: tuple[object, bool] = (object(), False)  # of no plan
         if not self._unplanned and mesh.plan is None:
             log.warning(NAMELESS)
         if self.claims and "granian" in sys.modules:
@@ -90,8 +90,9 @@ class Gate:
         """Whether there is anything to judge by `plan`, or to tell the application. Where not, this is all it costs."""
         seen = self._seen
         if seen[0] is not plan:
-            on = self._unplanned if plan is None else self.claims or restricts(plan.inbound)
-            seen = self._seen = plan, on
+            if plan is None:
+                return self._unplanned or self._mesh.resumes
+            seen = self._seen = plan, self.claims or restricts(plan.inbound)
         return seen[1]
 
     @property

@@ -25,7 +25,8 @@ from meshlib.inbound.gate import Gate
 from meshlib.inbound.presence import Presence
 from meshlib.plan.inbound import Inbound
 from meshlib.plan.plan import Plan
-from meshlib.resources import Intention, Intentions
+from meshlib.registries.memory import MemoryRegistry
+from meshlib.resources import Intention, Intentions, Source, load
 from tests.support.authority import Authority
 from tests.unit.identity.hands import CALLER, US, HandIdentity, Wire, client_context, material
 
@@ -493,3 +494,27 @@ def test_the_log_says_where_no_document_is_enforced(
         mesh.plan = plan(Inbound())
     middleware(None, mesh)
     assert ("MESHLIB_SERVICE isn't set" in caplog.text) is told
+
+
+DENY_ALL = b"""
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody}
+spec: {}
+"""
+
+
+def test_a_process_without_a_name_that_knew_of_policies_has_its_children_enforce_them() -> None:
+    registry = MemoryRegistry()
+    asyncio.run(registry.apply(load([Source("the test", DENY_ALL)]).resources))
+    with Mesh(registry) as mesh:
+        application = WSGIMiddleware(lambda environ, start: start("200 OK", []) or [], mesh)
+        agent = mesh._agent
+        assert agent is not None
+        try:
+            mesh._after_fork()
+            told: list[str] = []
+            application(environ(**{"gunicorn.socket": object()}), lambda status, headers: told.append(status))
+        finally:
+            agent.close(2.0)
+        assert told == ["403 Forbidden"]
