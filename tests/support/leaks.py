@@ -84,4 +84,5 @@ def _describe(number: int) -> str:
 
 
 def _descriptor(entry: object) -> int | None:
-    return entry.fileno() if isinstance(entry, socket.socket) else None
+    # Not `isinstance`: that asks things what they pretend to be, and Django's settings begin to look for themselves.
+    return entry.fileno() if issubclass(type(entry), socket.socket) else None  # type: ignore[attr-defined]

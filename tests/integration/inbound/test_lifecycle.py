@@ -191,7 +191,7 @@ class Caller:
 def held() -> tuple[int, int, int]:
     """Threads, open files and meshes of the process."""
     gc.collect()
-    meshes = sum(isinstance(one, Mesh) for one in gc.get_objects())
+    meshes = sum(type(one) is Mesh for one in gc.get_objects())
     return threading.active_count(), len(os.listdir("/proc/self/fd")), meshes
 
 
