@@ -1,12 +1,10 @@
-"""The host a request is for, as it may be read."""
+"""The host a request is for, as it may be read. Names of headers are in lower case here."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from meshlib.policy.arriving import Arriving
+from meshlib.policy.match import HeadView
 
 __all__ = ["forbidding_hosts", "host_fault", "host_of"]
 
@@ -14,9 +12,9 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9
 _AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
-def host_of(arriving: Arriving) -> str:
+def host_of(head: HeadView) -> str:
     """The `Host` header in lower case, with its port where it has one; "" without."""
-    for key, value in arriving.raw_headers:
+    for key, value in head.raw_headers:
         if key == b"host":
             return value.decode("latin-1").strip(" \t").lower()
     return ""
@@ -34,15 +32,15 @@ def forbidding_hosts(host: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((host, bare, bare.rstrip("."))))
 
 
-def host_fault(arriving: Arriving) -> str:
+def host_fault(head: HeadView) -> str:
     """Why it can't be told which host is meant, "" when it can."""
-    hosts = arriving.values(b"host")
+    hosts = [value for key, value in head.raw_headers if key == b"host"]
     if len(hosts) > 1:
         return f"it has {len(hosts)} Host headers"
     host = hosts[0].strip(b" \t") if hosts else b""
     if host and _HOST.fullmatch(host) is None:
         return "its Host header is no host"
-    target = arriving.raw_target
+    target = head.raw_target
     if target[:1] in {b"/", b"*", b"?", b""}:
         return ""
     named = _AUTHORITY.match(target)
