@@ -21,7 +21,7 @@ VERBS = {
     "get": "list instances and documents",
     "delete": "delete documents",
     "check": "say what is wrong with documents, and which fields are not applied as written",
-    "explain": "say where a request would go, and why",
+    "explain": "say where a request would go, or whether it may come in, and why",
     "status": "say what the registry holds and what is wrong",
     "version": "print the version",
 }
