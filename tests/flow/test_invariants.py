@@ -183,13 +183,13 @@ def take(world: World, step: tuple[object, ...]) -> None:
 
 @pytest.mark.parametrize("examples", [50, pytest.param(300, marks=pytest.mark.slow)])
 def test_the_accounts_are_right_after_every_step_and_closed_at_rest(examples: int) -> None:
-    settings(max_examples=examples)(check_accounts)()
+    @settings(max_examples=examples)
+    @given(hedged=st.booleans(), steps=st.lists(STEPS, min_size=20, max_size=80))
+    def check(hedged: bool, steps: list[tuple[object, ...]]) -> None:
+        world = World(hedged)
+        for step in steps:
+            take(world, step)
+            world.check()
+        world.end()
 
-
-@given(hedged=st.booleans(), steps=st.lists(STEPS, min_size=20, max_size=80))
-def check_accounts(hedged: bool, steps: list[tuple[object, ...]]) -> None:
-    world = World(hedged)
-    for step in steps:
-        take(world, step)
-        world.check()
-    world.end()
+    check()

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 import meshlib
+from meshlib.agent.lastgood import LastGood
 from meshlib.errors import RegistryError
 from meshlib.registries import Update, open_registry
 from meshlib.registries.lockfile import exclusive
@@ -257,7 +258,7 @@ def test_a_last_good_configuration_with_a_flipped_bit_is_refused(
 ) -> None:
     fleet.start("v1")
     fleet.mesh().close()
-    (kept,) = fleet.state_dir.glob("last-good-*.json")
+    kept = LastGood(fleet.state_dir, fleet.url, "default").path
     damaged = bytearray(kept.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     kept.write_bytes(damaged)

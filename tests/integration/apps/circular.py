@@ -19,7 +19,9 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "lifespan.shutdown.complete"})
         return
     reached += scope["path"] != "/reached"
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-reached", b"%d" % reached)]})
+    known = sum(len(cluster.endpoints) for cluster in meshlib.default_mesh().explain("GET", "http://circle/").clusters)
+    headers = [(b"x-reached", b"%d" % reached), (b"x-known", b"%d" % known)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 

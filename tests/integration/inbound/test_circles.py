@@ -11,6 +11,7 @@ import pytest
 
 from meshlib.registries import default_url, open_registry
 from meshlib.resources import Source, load
+from tests.support import eventually
 from tests.support.servers import Fleet
 
 ITSELF = b"""
@@ -58,6 +59,8 @@ def test_a_service_that_is_its_own_authorizer_refuses_and_ends(fail_open: bytes,
     server = fleet.start("circle", "circular.py")
     fleet.wait_for("circle")
     with fleet.client() as client:
+        # Whom it doesn't know yet it can't ask.
+        eventually(lambda: client.get("http://circle/reached").headers["x-known"] == "1", 10.0)
         began = monotonic()
         reply = client.get("http://circle/x")
         assert reply.status_code == 403
