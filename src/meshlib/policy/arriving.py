@@ -130,4 +130,6 @@ class Arriving(HeadView):
 
     def view(self) -> RequestView:
         """The same for intentions."""
-        return RequestView(self.method, self.seen, lambda name: self.header(name.encode("latin-1", "replace")))
+        return RequestView(
+            self.method, self.seen, lambda name: self.header(name.encode("latin-1", "replace")), self.mount
+        )

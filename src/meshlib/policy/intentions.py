@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from meshlib.policy.match import MAX_MATCHED
-from meshlib.policy.paths import followed
+from meshlib.policy.paths import followed, forbidding_paths
 from meshlib.resources import HeaderPermission, Intention, Intentions, Permission
 from meshlib.resources.regex import regex_fault
 
@@ -41,11 +41,13 @@ class RequestView(NamedTuple):
         method: in any case.
         path: as the application sees it, without the query.
         header: gives the value of a header by its name in lower case, several joined by commas; None: it isn't there.
+        mount: what the application says it is mounted under, which its router takes away; "" for nothing.
     """
 
     method: str
     path: str
     header: Callable[[str], str | None]
+    mount: str = ""
 
 
 def source_of(path: str) -> Caller | None:
@@ -92,7 +94,10 @@ def _holds(permission: Permission, request: RequestView) -> bool:
         return False
     denies = permission.action == "deny"
     every = any if denies else all
-    if not every(_path_holds(permission, path, denies) for path in _readings(request.path)):
+    paths: Iterable[str] = _readings(request.path)
+    if denies:
+        paths = forbidding_paths(paths, request.mount)
+    if not every(_path_holds(permission, path, denies) for path in paths):
         return False
     for one in permission.headers:
         values = _values(request.header(one.name.lower()))

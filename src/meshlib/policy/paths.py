@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
-__all__ = ["PathReading", "decoded_pattern", "followed", "guesses", "mounting_fault", "read_path"]
+__all__ = ["PathReading", "decoded_pattern", "followed", "forbidding_paths", "guesses", "mounting_fault", "read_path"]
 
 _PLAIN = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[\w.~!$&'()*+,:=@-]+)*/?")
 """A path with one reading: no escape, no empty or dot segment, no backslash, no parameters."""
@@ -155,6 +155,12 @@ def _without_origin(seen: str) -> str:
         return seen or "/"
     _, slash, rest = seen.partition("://")[2].partition("/")
     return slash + rest or "/"
+
+
+def forbidding_paths(paths: Iterable[str], mount: str) -> tuple[str, ...]:
+    """Readings of a path, each also with the slash at its end turned and without the mount; see `PathReading`."""
+    every = tuple(paths)
+    return _with_mounted(tuple(dict.fromkeys((*every, *map(_turned, every)))), mount)
 
 
 def _with_mounted(paths: tuple[str, ...], mount: str) -> tuple[str, ...]:

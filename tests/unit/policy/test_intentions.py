@@ -102,6 +102,15 @@ def test_no_way_of_writing_a_path_gets_more_than_is_allowed(path: str) -> None:
     assert not permits(Permission("allow", path_prefix="/public/"), path=path)
 
 
+@pytest.mark.parametrize("path", ["/admin/", "/api/admin", "/api//admin/"])
+def test_what_a_router_takes_away_from_a_path_avoids_no_denial(path: str) -> None:
+    mounted = RequestView("GET", path, {}.get, "/api")
+    denying = Intention("web", None, (Permission("deny", path_exact="/admin"), Permission("allow")))
+    allowing = Intention("web", None, (Permission("allow", path_exact="/admin"),))
+    assert not decide(Intentions((denying,), False), WEB, mounted).allowed
+    assert not decide(Intentions((allowing,), False), WEB, mounted).allowed
+
+
 def test_plain_paths_are_allowed_as_they_are_written() -> None:
     allowed = Permission("allow", path_prefix="/public/")
     assert all(permits(allowed, path=path) for path in ("/public/", "/public/a", "/public/a//b", "/public/.well-known"))
