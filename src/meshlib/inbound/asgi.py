@@ -39,6 +39,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
+MOST_MIDDLEWARES = 32
+"""Between us and the application that are looked through; one may hold itself."""
+
 
 class ASGIMiddleware:
     """An ASGI application in the mesh.
@@ -68,9 +71,7 @@ class ASGIMiddleware:
         self.mesh = mesh or default_mesh()
         self._presence = Presence(self.mesh) if self.mesh.settings.service is not None else None
         self._gate = Gate(self.mesh)
-        # FastAPI takes this away from a path that begins with it, and tells those who stand in front of it nothing.
-        mount = getattr(app, "root_path", "")
-        self._mount: str = mount if isinstance(mount, str) else ""
+        self._mount = _mount_of(app)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection of the server's."""
@@ -164,6 +165,19 @@ class ASGIMiddleware:
             if not counted.exceeded:
                 raise
             log.debug("the application failed for want of the rest of a body that was too long", exc_info=True)
+
+
+def _mount_of(app: Any) -> str:
+    """What an application says it is mounted under, as FastAPI does: to nobody but those who ask it.
+
+    It takes that away from a path that begins with it. Middlewares around it hold it as `app`.
+    """
+    for _ in range(MOST_MIDDLEWARES):
+        mount = getattr(app, "root_path", "")
+        if isinstance(mount, str) and mount:
+            return mount
+        app = getattr(app, "app", None)
+    return ""
 
 
 class _Lifespan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 
 from meshlib import ASGIMiddleware, Mesh
@@ -74,7 +75,7 @@ def test_a_made_up_second_value_of_a_header_opens_no_new_bucket(kind: Kind) -> N
     assert codes == (["", "RL", "RL"] if kind == "asgi" else ["", "", ""])
 
 
-def answers(kind: Kind, outside: bool) -> tuple[bytes, bytes]:
+def answers(kind: Kind, where: str) -> tuple[bytes, bytes]:
     """Of an application that says it is mounted, to a guarded path below its mount, and to an open one."""
     mesh = Mesh("memory:")
     rule = "spec: {action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}\n"
@@ -88,18 +89,19 @@ def answers(kind: Kind, outside: bool) -> tuple[bytes, bytes]:
         return PlainTextResponse(f"here is {name}")
 
     served = app
-    if outside:
-        served = ASGIMiddleware(app, mesh)  # type: ignore[assignment]
-    else:
+    if where == "inside":
         app.add_middleware(ASGIMiddleware, mesh=mesh)
+    else:
+        behind = GZipMiddleware(GZipMiddleware(app)) if where == "far outside" else app
+        served = ASGIMiddleware(behind, mesh)  # type: ignore[assignment]
     answer = asgi_servers(served)["uvicorn, h11" if kind == "asgi" else "uvicorn, httptools"]
     return tuple(  # type: ignore[return-value]
         answer(b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % path) for path in (b"/api/admin", b"/api/x")
     )
 
 
-@pytest.mark.parametrize("outside", [True, False])
-def test_what_an_application_takes_away_from_a_path_hides_no_guarded_one(kind: Kind, outside: bool) -> None:
-    guarded, other = answers(kind, outside)
+@pytest.mark.parametrize("where", ["inside", "outside", "far outside"])
+def test_what_an_application_takes_away_from_a_path_hides_no_guarded_one(kind: Kind, where: str) -> None:
+    guarded, other = answers(kind, where)
     assert b"HTTP/1.1 403" in guarded
     assert b"here is x" in other
