@@ -90,7 +90,10 @@ class Ruling(NamedTuple):
     noted: tuple[Note, ...] = ()
 
 
-Decisive = tuple[tuple[Rule, Ruling], ...]
+Case = tuple[Holds, Ruling]
+"""When a rule fits, and what it says then."""
+
+Decisive = tuple[tuple[Rule, Case], ...]
 Caller = tuple[str, str, str]
 """Principal, namespace and service account: all that conditions on an identity look at."""
 
@@ -119,7 +122,7 @@ class Authorization:
         allowed = _decisive(enforced, "ALLOW")
         self._allows = bool(allowed)
         self._deciding = _decisive(enforced, "DENY") + allowed
-        self._by_caller: dict[Caller, tuple[tuple[Holds, Ruling], ...]] = {}
+        self._by_caller: dict[Caller, tuple[Case, ...]] = {}
         self._otherwise = (
             Ruling(False, why=f"no rule of {_named(allowing)} fits, and nobody else may come in")
             if allowing
@@ -164,16 +167,16 @@ class Authorization:
                 return ruling
         return self._otherwise
 
-    def _rules_for(self, caller: Caller, arriving: Arriving) -> tuple[tuple[Holds, Ruling], ...]:
+    def _rules_for(self, caller: Caller, arriving: Arriving) -> tuple[Case, ...]:
         """The rules that may fit a caller: of many, most are for others."""
-        rules = tuple((holds_all(rule.tests), ruling) for rule, ruling in self._deciding if rule.concerns(arriving))
+        rules = tuple(case for rule, case in self._deciding if rule.concerns(arriving))
         if len(self._by_caller) >= MOST_CALLERS:
             self._by_caller = {}
         self._by_caller[caller] = rules
         return rules
 
     def _noted(self, arriving: Arriving, ruling: Ruling) -> tuple[Note, ...]:
-        notes = [Note("audit", one.policy, one.why) for rule, one in self._audit if rule.holds(arriving)]
+        notes = [Note("audit", one.policy, one.why) for _, (holds, one) in self._audit if holds(arriving)]
         allowing = [policy for policy in self._dry if policy.action == "ALLOW"]
         let_in = False
         for policy in self._dry:
@@ -194,7 +197,8 @@ def _decisive(policies: Sequence[Policy], action: AuthorizationAction) -> Decisi
         if policy.action == action:
             for rule in policy.rules:
                 why = f"{action} {policy.name}, rule {rule.number}, fits"
-                found.append((rule, Ruling(action == "ALLOW", policy.name, rule.number, why)))
+                ruling = Ruling(action == "ALLOW", policy.name, rule.number, why)
+                found.append((rule, (holds_all(rule.tests), ruling)))  # one test for all callers
     return tuple(found)
 
 
