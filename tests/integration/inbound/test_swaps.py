@@ -22,8 +22,8 @@ CALLERS = 6
 EVERY = 0.005
 """Seconds between two changes; what is left of them when all shares one interpreter is a hundred a second and more."""
 
-SWAPS = 300
-LONGEST = 20.0
+SWAPS = 200
+LONGEST = 60.0
 
 POLICY = """
 apiVersion: security.istio.io/v1
