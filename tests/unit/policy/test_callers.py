@@ -58,3 +58,13 @@ def test_callers_beyond_the_bound_make_it_begin_anew() -> None:
     for number in range(MOST_CALLERS + 10):
         assert rule_for(judging, "/all", f"cluster.local/ns/default/sa/{number}", "default") == 3
     assert len(judging._by_caller) == 10
+
+
+def test_callers_share_what_rules_are_asked_by() -> None:
+    """Or a thousand callers of two hundred rules would take a hundred megabytes."""
+    judging = authorization()
+    for name in "ab":
+        rule_for(judging, "/all", f"cluster.local/ns/default/sa/{name}", "default")
+    first, second = judging._by_caller.values()
+    assert len(first) == len(second) == 1
+    assert first[0] is second[0]
