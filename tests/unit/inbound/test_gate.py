@@ -20,6 +20,7 @@ import pytest
 from meshlib import ASGIMiddleware, Mesh, WSGIMiddleware
 from meshlib.identity.handshakes import HANDSHAKEN
 from meshlib.identity.incoming import ServerContext
+from meshlib.inbound.admit import Peer
 from meshlib.inbound.draining import Draining
 from meshlib.inbound.gate import Gate
 from meshlib.inbound.presence import Presence
@@ -303,6 +304,18 @@ def test_a_server_that_shows_nothing_is_named_once_and_never_guessed(
     assert [scope["meshlib.peer"] for scope in place.called] == [None, None]
     place.mesh.plan = plan(Inbound("STRICT"))
     assert place.request(Connection(), wrapped)[0]["status"] == 403
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_address_that_the_server_may_have_from_a_header_makes_no_trusted_hop(
+    known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", types.ModuleType("uvicorn"))
+    gate = Gate(Mesh("memory:", trusted_hops="10.0.0.0/8"))
+    headers = [(b"x-forwarded-for", b"10.9.9.9"), *forwarded(CALLER)]
+    visitor = gate.visitor(Peer(None, False, known), "10.9.9.9", headers, b"\n".join(name for name, _ in headers))
+    assert (visitor.address, visitor.believed) == (("10.9.9.9", True) if known else (None, False))
+    assert visitor.remote == "10.9.9.9"
 
 
 def test_granian_is_named_at_the_start(
