@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from meshlib.agent.configuration import closed_by
 from meshlib.cli.options import add_registry
 from meshlib.cli.output import UsageError, warn
 from meshlib.cli.registry import read, settings_of
@@ -114,7 +115,7 @@ def _inbound(arguments: argparse.Namespace) -> InboundExplanation:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    update = read(settings)
+    update = read(settings, serving=settings.service)
     if doubt := _unlike(settings, update.instances):
         warn(doubt)
     plan = _plan(settings, update)
@@ -162,11 +163,12 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def _plan(settings: Settings, update: Update) -> Plan:
-    """The plan that a process with these settings compiles from what the registry holds."""
+    """The plan that a process with these settings would begin with, by what the registry holds."""
     loaded = load(update.sources)
     if loaded.problems:
         warn("the documents can't all be applied (see meshlib check): processes go on with those they had before")
-    snapshot = Snapshot(update.instances, settle(loaded.resources).resources, update.version)
+    resources, closed = settle(loaded.resources).resources, closed_by(loaded.problems)
+    snapshot = Snapshot(update.instances, resources, update.version, intentions=update.intentions, closed=closed)
     return compile_plan(
         snapshot,
         settings.namespace,

@@ -28,19 +28,21 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def with_registry(settings: Settings, work: Callable[[Registry], Awaitable[Answer]]) -> Answer:
-    """Run `work` on the registry and let go of it. Raises RegistryError."""
+def with_registry(
+    settings: Settings, work: Callable[[Registry], Awaitable[Answer]], *, serving: str | None = None
+) -> Answer:
+    """Run `work` on the registry and let go of it; see `open_registry` of `serving`. Raises RegistryError."""
 
     async def act() -> Answer:
-        async with _opened(settings) as registry:
+        async with _opened(settings, serving) as registry:
             return await work(registry)
 
     return asyncio.run(act())
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Registry]:
-    registry = open_registry(settings.registry)
+async def _opened(settings: Settings, serving: str | None) -> AsyncIterator[Registry]:
+    registry = open_registry(settings.registry, serving)
     try:
         yield registry
     finally:
@@ -65,8 +67,14 @@ async def snapshot(registry: Registry, *, warns: bool = True) -> Update:
     return found
 
 
-def read(settings: Settings, *, warns: bool = True) -> Update:
-    """`snapshot` for verbs that only read: they say so when there is no registry yet. Raises RegistryError."""
+def read(settings: Settings, *, warns: bool = True, serving: str | None = None) -> Update:
+    """`snapshot` for verbs that only read: they say so when there is no registry yet. Raises RegistryError.
+
+    Args:
+        settings: name the registry.
+        warns: see `snapshot`.
+        serving: the service that is asked about as if this process were it, None: none.
+    """
 
     async def look(registry: Registry) -> Update:
         found = await snapshot(registry, warns=warns)
@@ -74,4 +82,4 @@ def read(settings: Settings, *, warns: bool = True) -> Update:
             print(f"{registry.url} does not exist yet: whoever registers or applies next creates it", file=sys.stderr)
         return found
 
-    return with_registry(settings, look)
+    return with_registry(settings, look, serving=serving)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 import meshlib
+from meshlib.cli import main
 from tests.support import eventually
 from tests.support.consul import ConsulAgent
 from tests.support.servers import Fleet
@@ -117,6 +118,14 @@ def test_who_is_allowed_by_name_comes_in_where_all_others_are_denied(place: Plac
     assert [place.ask(client).status_code for client in (web, rogue, nobody)] == [403, 200, 200]
     place.withdraw("*")
     assert place.lag(lambda: place.withdraw(place.web), web, 200) <= WITHIN
+
+
+def test_the_command_explains_by_intentions(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.intend(place.rogue, "deny")
+    ask = ["explain", "--inbound", "/", "--service", place.service, "--registry", place.agent.url, "--from"]
+    assert main([*ask, f"spiffe://any.consul/ns/default/dc/dc1/svc/{place.web}"]) == 0
+    assert main([*ask, f"spiffe://any.consul/ns/default/dc/dc1/svc/{place.rogue}"]) == 1
+    assert f"denied, 403 RBAC: the intention for default/{place.rogue} says deny" in capsys.readouterr().out
 
 
 def test_the_certificate_counts_and_no_header(place: Place) -> None:

@@ -14,7 +14,7 @@ import yaml
 from meshlib.cli.command import VERBS
 from meshlib.cli.output import paint, table
 from meshlib.registries.base import Instance, Update, make_update
-from meshlib.resources import Source
+from meshlib.resources import Intention, Intentions, Source
 from meshlib.testing.memory import MemoryRegistry
 from tests.unit.cli.conftest import RULE, SERVICE
 
@@ -267,10 +267,30 @@ def test_explain_doubts_a_service_that_nobody_has_registered(
         Instance("reviews", "10.0.0.2", 80, labels={"version": "v2"}),
         Instance("far", "10.0.0.3", 80, datacenter="dc2"),
     ]
-    monkeypatch.setattr("meshlib.cli.explain.read", lambda _settings: make_update(registered, []))
+    monkeypatch.setattr("meshlib.cli.explain.read", lambda _settings, **_: make_update(registered, []))
     ran = meshlib("explain", "--inbound", "/42", *arguments)
     assert ran.status == 0
     assert (says in ran.err) if says else (ran.err == "")
+
+
+def test_explain_lets_nobody_in_by_policies_that_cant_be_read(meshlib: Any, write: Any) -> None:
+    mesh = write("mesh.yaml", GUARD.replace("AuthorizationPolicy", "AuthorisationPolicy"))
+    ran = meshlib("explain", "--inbound", "/42", "--service", "reviews", "--registry", f"file://{mesh}")
+    assert ran.status == 1
+    assert "503 NOCONFIG" in ran.out
+
+
+def test_explain_knows_who_may_call_by_the_registry(meshlib: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def read(_settings: Any, *, serving: str) -> Update:
+        asked.append(serving)
+        return make_update([], [], intentions=Intentions((Intention("*", "deny"),)))
+
+    monkeypatch.setattr("meshlib.cli.explain.read", read)
+    ran = meshlib("explain", "--inbound", "/42", "--service", "reviews")
+    assert (ran.status, asked) == (1, ["reviews"])
+    assert "the intention for" in ran.out
 
 
 @pytest.mark.usefixtures("applied")
@@ -417,7 +437,7 @@ def test_what_the_registry_could_not_tell_is_said_beside_an_answer_of_nothing(
         async def snapshot(self) -> Update:
             return make_update([], [], ("the token may not read documents",))
 
-    monkeypatch.setattr("meshlib.cli.registry.open_registry", lambda _: Closed())
+    monkeypatch.setattr("meshlib.cli.registry.open_registry", lambda *_: Closed())
     assert "warning: the token may not read documents\n" in meshlib(*verb).err
     ran = meshlib("status")
     assert "the token may not read documents" in ran.out

@@ -127,7 +127,8 @@ class ConsulRegistry:
         """See `Registry.snapshot`: of every service and every document, whatever is wanted."""
         changed = asyncio.Event()
         parts = Parts(self.client, changed.set, once=True)
-        scope = Scope(self.client.settings.prefix, frozenset(self._wanted), everything=True, limit=MAX_INSTANCES)
+        wanted = frozenset(self._wanted)
+        scope = Scope(self.client.settings.prefix, wanted, everything=True, serving=self._service, limit=MAX_INSTANCES)
         try:
             while True:
                 changed.clear()
