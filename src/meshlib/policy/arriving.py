@@ -130,6 +130,10 @@ class Arriving(HeadView):
 
     def view(self) -> RequestView:
         """The same for intentions."""
-        return RequestView(
-            self.method, self.seen, lambda name: self.header(name.encode("latin-1", "replace")), self.mount
-        )
+        return RequestView(self.method, self.seen, self._folded, self.mount)
+
+    def _folded(self, name: str) -> str | None:
+        """A header with those that differ in `_` for `-`: what reads headers as CGI does takes them for the same."""
+        wanted = name.encode("latin-1", "replace").replace(b"_", b"-")
+        found = [value for key, value in self.raw_headers if key.replace(b"_", b"-") == wanted]
+        return b",".join(found).decode("utf-8", "replace") if found else None

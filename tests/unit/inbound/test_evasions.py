@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse
 
 from meshlib import ASGIMiddleware, Mesh
 from meshlib.plan.plan import Plan
+from meshlib.resources import HeaderPermission, Intention, Intentions, Permission
 from tests.support.inbound import Kind, Request, Side, inbound_from
 from tests.support.parsing import asgi_servers
 
@@ -73,6 +74,14 @@ def test_a_made_up_second_value_of_a_header_opens_no_new_bucket(kind: Kind) -> N
     codes = [side.ask(Request(headers=[("x-api-key", "K"), ("x-api-key", str(n))])).code for n in range(3)]
     # To WSGI the server has joined them, and the application gets no other text than we do.
     assert codes == (["", "RL", "RL"] if kind == "asgi" else ["", "", ""])
+
+
+@pytest.mark.parametrize("name", ["x-role", "X-Role", "x_role"])
+def test_no_spelling_of_a_header_gets_past_an_intention(kind: Kind, name: str) -> None:
+    denying = Permission("deny", headers=(HeaderPermission("X-Role", exact="guest"),))
+    side = Side(kind, intentions=Intentions((Intention("*", None, (denying, Permission("allow"))),)))
+    assert side.ask(Request(headers=[(name, "guest")])).status == 403
+    assert side.ask(Request(headers=[(name, "admin")])).status == 200
 
 
 def answers(kind: Kind, where: str) -> tuple[bytes, bytes]:
