@@ -171,16 +171,16 @@ class SharedCounts:
                     answers = store.count([order.spendings for order in orders]) if orders else ()
                 except Away as error:
                     self._lose(orders, error, stop)
-                    self._win_back(store, stop)
+                    self._win_back(store, stop, FIRST_RETRY)
+                except Exception as error:
+                    log.exception("counting on %s failed in a way nobody foresaw", self._where)
+                    self._lose(orders, error, stop)
+                    self._win_back(store, stop, LONGEST_RETRY)
                 else:
                     self._patience = self._timeout
                     self._deliver(orders, answers)
         finally:
             store.close()
-            with self._changed:
-                if self._stop is stop and not stop.is_set():
-                    # What wasn't foreseen ended it: the next request begins anew.
-                    self._thread, self._away = None, ""
 
     def _next(self, stop: threading.Event) -> Sequence[_Order]:
         """The requests to count now, those that came first; whoever has stopped waiting isn't counted."""
@@ -201,22 +201,22 @@ class SharedCounts:
         if orders:
             self._complaint = complaint
 
-    def _lose(self, orders: Sequence[_Order], error: Away, stop: threading.Event) -> None:
+    def _lose(self, orders: Sequence[_Order], error: Exception, stop: threading.Event) -> None:
+        why = str(error) if isinstance(error, Away) else repr(error)[:200]
         with self._changed:
             if not stop.is_set():
-                self._away = f"{self._where} is away, and requests go by the onError of their rate limits: {error}"
+                self._away = f"{self._where} is away, and requests go by the onError of their rate limits: {why}"
                 log.warning("%s", self._away)
         for order in orders:
             order.done.set()
         self._let_go()
 
-    def _win_back(self, store: CountStore, stop: threading.Event) -> None:
-        delay = FIRST_RETRY
+    def _win_back(self, store: CountStore, stop: threading.Event, delay: float) -> None:
         while not stop.wait(delay):
             delay = min(2.0 * delay, LONGEST_RETRY)
             try:
                 store.reach()
-            except Away:
+            except Exception:  # noqa: BLE001, S112 - it was said, and shows in the status
                 continue
             self._away = ""
             log.info("%s is back, and counts requests", self._where)

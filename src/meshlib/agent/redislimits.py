@@ -118,6 +118,8 @@ def parse_address(url: str, source: str) -> RedisAddress:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := sorted(options.keys() - {"timeout", *FILES}):
         raise SettingsError(f"{said} with the option {unknown[0]!r}; known: {', '.join(('timeout', *FILES))}")
+    if parts.scheme != "rediss" and (useless := [name for name in FILES if name in options]):
+        raise SettingsError(f"{said} with the option {useless[0]!r}, which is for TLS: rediss://")
     try:
         timeout = parse_duration(options["timeout"]) if "timeout" in options else TIMEOUT
     except ValueError as error:

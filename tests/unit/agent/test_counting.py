@@ -222,13 +222,17 @@ def test_a_store_that_was_away_when_counting_was_closed_is_tried_anew(counts: Ma
     assert one.count(ONE) == [(True, 4.0)]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_was_not_foreseen_ends_one_piece_and_not_all_counting(counts: Make, store: Store) -> None:
-    one = counts(0.05)
-    one.count(ONE)
+def test_what_was_not_foreseen_holds_up_nobody_and_counting_goes_on_after_it(
+    counts: Make, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(counting, "LONGEST_RETRY", 0.01)
+    one = counts(LONG)
     store.broken = True
-    assert one.count(ONE) == [None]
-    eventually(lambda: store.closed == 1)
+    begun = time.monotonic()
+    for _ in range(3):
+        assert one.count(ONE) == [None]
+    assert time.monotonic() - begun < LONG
+    assert "in a way nobody foresaw" in caplog.text
     store.broken = False
     eventually(lambda: one.count(ONE) == [(True, 4.0)])
 

@@ -49,6 +49,8 @@ def test_an_address_is_read(url: str, expected: RedisAddress | None) -> None:
         ("unix://redis.sock", "expected redis://"),
         ("redis://localhost?password=s3cret", "known: timeout, ca_file"),
         ("redis://me:s3cret@localhost?timeout=5", "has no unit"),
+        ("redis://me:s3cret@localhost?ca_file=/etc/ca.pem", "is for TLS: rediss://"),
+        ("unix:///run/redis.sock?key_file=/etc/key.pem", "is for TLS: rediss://"),
     ],
 )
 def test_a_wrong_address_is_refused_without_showing_a_secret(url: str, said: str, tmp_path: Path) -> None:
