@@ -1,7 +1,8 @@
 """The vocabulary: documents decoded and validated.
 
 `load` turns texts into resources, problems and notes; `check_references` judges resources together. The types of the
-specs are Istio's (`networking`) and our own (`outbound`).
+specs are Istio's (`networking`, `destinations`, `security`, `authentication`, `authorization`) and our own (`outbound`,
+`inbound`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,22 @@ from meshlib.resources.authorization import (
     AuthorizationTo,
     ExtensionProviderRef,
     Operation,
+)
+from meshlib.resources.destinations import (
+    ClientTLSSettings,
+    ConnectionPoolSettings,
+    ConsistentHashLB,
+    DestinationRuleSpec,
+    HTTPCookie,
+    HTTPSettings,
+    LoadBalancerSettings,
+    MagLev,
+    OutlierDetection,
+    RetryBudget,
+    RingHash,
+    Subset,
+    TCPSettings,
+    TrafficPolicy,
 )
 from meshlib.resources.documents import (
     FieldNote,
@@ -57,17 +74,12 @@ from meshlib.resources.loading import load
 from meshlib.resources.names import aliases, fqdn
 from meshlib.resources.networking import (
     Abort,
-    ClientTLSSettings,
-    ConnectionPoolSettings,
-    ConsistentHashLB,
     CorsPolicy,
     Delay,
     Destination,
-    DestinationRuleSpec,
     HeaderOperations,
     Headers,
     HTTPBody,
-    HTTPCookie,
     HTTPDirectResponse,
     HTTPFaultInjection,
     HTTPMatchRequest,
@@ -76,20 +88,11 @@ from meshlib.resources.networking import (
     HTTPRewrite,
     HTTPRoute,
     HTTPRouteDestination,
-    HTTPSettings,
-    LoadBalancerSettings,
-    MagLev,
-    OutlierDetection,
     Percent,
     PortSelector,
-    RetryBudget,
-    RingHash,
     ServiceEntrySpec,
     ServicePort,
     StringMatch,
-    Subset,
-    TCPSettings,
-    TrafficPolicy,
     VirtualServiceSpec,
     WorkloadEntry,
 )

@@ -9,8 +9,9 @@ import msgspec
 
 from meshlib.resources.authentication import RequestAuthenticationSpec
 from meshlib.resources.authorization import AuthorizationPolicySpec
+from meshlib.resources.destinations import DestinationRuleSpec
 from meshlib.resources.inbound import InboundPolicySpec
-from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
+from meshlib.resources.networking import ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.security import PeerAuthenticationSpec
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from meshlib.resources import authentication as tokens
 from meshlib.resources import authorization as access
-from meshlib.resources import inbound
+from meshlib.resources import destinations, inbound
 from meshlib.resources import networking as istio
 from meshlib.resources.documents import Metadata
 from meshlib.resources.security import PolicyTargetReference, WorkloadSelector
@@ -57,23 +57,23 @@ EXACT: frozenset[type] = frozenset(
 """Types of which no field is ever ignored: a rule that loses a condition lets in whom it should keep out."""
 
 APPROXIMATED: Mapping[tuple[type, str], Approximation] = {
-    (istio.LoadBalancerSettings, "simple"): Approximation(
+    (destinations.LoadBalancerSettings, "simple"): Approximation(
         "PASSTHROUGH", "a library has no original destination to pass through to; it balances by LEAST_REQUEST instead"
     ),
-    (istio.ConsistentHashLB, "useSourceIp"): Approximation(
+    (destinations.ConsistentHashLB, "useSourceIp"): Approximation(
         None, "the caller is the source: every call of this process has its machine's host name for a key"
     ),
-    (istio.TrafficPolicy, "retryBudget"): Approximation(
+    (destinations.TrafficPolicy, "retryBudget"): Approximation(
         None,
         "limits retries to percent of the calls of the last 10 s, and minRetryConcurrency a second besides; Istio"
         " counts what is under way",
     ),
-    (istio.TCPSettings, "maxConnections"): Approximation(
+    (destinations.TCPSettings, "maxConnections"): Approximation(
         None,
         "limits concurrent requests: at most maxConnections + http1MaxPendingRequests are under way, because a waiting"
         " request and one on a connection count alike here",
     ),
-    (istio.HTTPSettings, "http1MaxPendingRequests"): Approximation(
+    (destinations.HTTPSettings, "http1MaxPendingRequests"): Approximation(
         None,
         "limits concurrent requests: at most maxConnections + http1MaxPendingRequests are under way, because a waiting"
         " request and one on a connection count alike here",
@@ -97,18 +97,18 @@ _IGNORED: Mapping[type, Mapping[str, str]] = {
     istio.HTTPRetry: _table(_LATER, "retryRemoteLocalities"),
     istio.Delay: _table("not supported by Istio either", "exponentialDelay"),
     istio.Abort: _table(_HTTP_ONLY, "grpcStatus") | _table("not supported by Istio either", "http2Error"),
-    istio.DestinationRuleSpec: _table(_VISIBILITY, "exportTo") | _table(_LATER, "workloadSelector"),
-    istio.TrafficPolicy: _table(_LATER, "portLevelSettings") | _table(_PROXY, "tunnel", "proxyProtocol"),
-    istio.ClientTLSSettings: _table(_LATER, "credentialName", "caCrl"),
-    istio.LoadBalancerSettings: _table(
+    destinations.DestinationRuleSpec: _table(_VISIBILITY, "exportTo") | _table(_LATER, "workloadSelector"),
+    destinations.TrafficPolicy: _table(_LATER, "portLevelSettings") | _table(_PROXY, "tunnel", "proxyProtocol"),
+    destinations.ClientTLSSettings: _table(_LATER, "credentialName", "caCrl"),
+    destinations.LoadBalancerSettings: _table(
         _LATER, "localityLbSetting", "zoneAwareLbSetting", "warmup", "warmupDurationSecs"
     ),
-    istio.TCPSettings: _table(_LATER, "tcpKeepalive", "maxConnectionDuration"),
-    istio.HTTPSettings: _table(_LATER, "h2UpgradePolicy", "maxConcurrentStreams", "http2KeepAlive")
+    destinations.TCPSettings: _table(_LATER, "tcpKeepalive", "maxConnectionDuration"),
+    destinations.HTTPSettings: _table(_LATER, "h2UpgradePolicy", "maxConcurrentStreams", "http2KeepAlive")
     | _table(_PROXY, "useClientProtocol"),
-    istio.OutlierDetection: _table(_LATER, "outlierDetectionHttpErrorCodes")
+    destinations.OutlierDetection: _table(_LATER, "outlierDetectionHttpErrorCodes")
     | _table("replaced by consecutive5xxErrors in Istio", "consecutiveErrors"),
-    istio.RetryBudget: _table(_LATER, "budgetInterval"),
+    destinations.RetryBudget: _table(_LATER, "budgetInterval"),
     istio.ServiceEntrySpec: _table("does not apply in a library: hosts are found by name", "addresses")
     | _table(_VISIBILITY, "exportTo")
     | _table(_LATER, "workloadSelector", "subjectAltNames"),

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from meshlib.resources import networking as istio
+from meshlib.resources import destinations
 from meshlib.resources.documents import Path, show
 from meshlib.resources.shapes import Finding, check_header_name, check_header_value
 
@@ -16,7 +16,7 @@ _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _MAX_NAME = 1024
 
 
-def check_balancer(balancer: istio.LoadBalancerSettings, at: Path) -> Iterator[Finding]:
+def check_balancer(balancer: destinations.LoadBalancerSettings, at: Path) -> Iterator[Finding]:
     """Either `simple` or `consistentHash`, and of the latter one key and one algorithm."""
     hashed = balancer.consistent_hash
     if hashed is None:
@@ -36,7 +36,7 @@ def is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
 
 
-def _keys(hashed: istio.ConsistentHashLB, at: Path) -> Iterator[Finding]:
+def _keys(hashed: destinations.ConsistentHashLB, at: Path) -> Iterator[Finding]:
     keys = {
         "httpHeaderName": hashed.http_header_name,
         "httpCookie": hashed.http_cookie,
@@ -58,7 +58,7 @@ def _keys(hashed: istio.ConsistentHashLB, at: Path) -> Iterator[Finding]:
         yield from _cookie(hashed.http_cookie, (*at, "httpCookie"))
 
 
-def _cookie(cookie: istio.HTTPCookie, at: Path) -> Iterator[Finding]:
+def _cookie(cookie: destinations.HTTPCookie, at: Path) -> Iterator[Finding]:
     if not _COOKIE_NAME.fullmatch(cookie.name):
         yield (*at, "name"), f"{show(cookie.name)} is not a cookie's name: a token of at most 256 characters expected"
     yield from check_header_value(cookie.path, (*at, "path"))

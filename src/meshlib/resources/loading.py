@@ -12,6 +12,7 @@ from meshlib.resources.authentication import RequestAuthenticationSpec
 from meshlib.resources.authorization import AuthorizationPolicySpec
 from meshlib.resources.authorizing import check_dry_run
 from meshlib.resources.decode import INVALID, reader
+from meshlib.resources.destinations import DestinationRuleSpec
 from meshlib.resources.documents import (
     FieldNote,
     Loaded,
@@ -26,7 +27,7 @@ from meshlib.resources.documents import (
 )
 from meshlib.resources.fields import nearest
 from meshlib.resources.inbound import InboundPolicySpec
-from meshlib.resources.networking import DestinationRuleSpec, ServiceEntrySpec, VirtualServiceSpec
+from meshlib.resources.networking import ServiceEntrySpec, VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.references import check_references
 from meshlib.resources.routes import inert

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from meshlib.resources.destinations import DestinationRuleSpec, Subset
 from meshlib.resources.documents import FieldNote, Resource, show_path
 from meshlib.resources.names import fqdn
-from meshlib.resources.networking import DestinationRuleSpec, Subset, VirtualServiceSpec
+from meshlib.resources.networking import VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 
 __all__ = ["FROM_CHAIN", "MADE_BY", "Settled", "made", "settle"]

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from meshlib.resources.destinations import DestinationRuleSpec
 from meshlib.resources.documents import Origin, Path, Problem, Resource, ResourceKey, show_path
 from meshlib.resources.names import aliases, fqdn
-from meshlib.resources.networking import DestinationRuleSpec, VirtualServiceSpec
+from meshlib.resources.networking import VirtualServiceSpec
 from meshlib.resources.outbound import OutboundPolicySpec
 from meshlib.resources.precedence import made
 from meshlib.resources.security import PeerAuthenticationSpec

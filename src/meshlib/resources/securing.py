@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from meshlib.resources import networking as istio
+from meshlib.resources import destinations
 from meshlib.resources.documents import Path, show
 from meshlib.resources.security import PeerAuthenticationSpec
 from meshlib.resources.shapes import Finding, check_host, check_labels
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[\x21-\x7e]{1,2048}")
 _FILES = {"clientCertificate": "client_certificate", "privateKey": "private_key", "caCertificates": "ca_certificates"}
 
 
-def check_tls(tls: istio.ClientTLSSettings, at: Path) -> Iterator[Finding]:
+def check_tls(tls: destinations.ClientTLSSettings, at: Path) -> Iterator[Finding]:
     """The certificate that the mode needs, and none that it has no use for."""
     written = {name: getattr(tls, field) for name, field in _FILES.items()}
     yield from _files(tls.mode, written, at)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from meshlib.resources import destinations
 from meshlib.resources import networking as istio
 from meshlib.resources.authenticating import check_request_authentication
 from meshlib.resources.authentication import RequestAuthenticationSpec
@@ -38,7 +39,7 @@ def check(spec: Spec, raw: Mapping[str, Any]) -> Iterator[Finding]:
     match spec:
         case istio.VirtualServiceSpec():
             return check_routes(spec, raw, root)
-        case istio.DestinationRuleSpec():
+        case destinations.DestinationRuleSpec():
             return _destination_rule(spec, root)
         case istio.ServiceEntrySpec():
             return _service_entry(spec, root)
@@ -61,7 +62,7 @@ def name_fault(name: str) -> str | None:
     return f"{show(name)} is not a name: lower case letters, digits, '-' and '.' expected, at most 253"
 
 
-def _destination_rule(spec: istio.DestinationRuleSpec, at: Path) -> Iterator[Finding]:
+def _destination_rule(spec: destinations.DestinationRuleSpec, at: Path) -> Iterator[Finding]:
     yield from check_host(spec.host, (*at, "host"), wildcard=True)
     yield from _traffic_policy(spec.traffic_policy, (*at, "trafficPolicy"))
     seen: set[str] = set()
@@ -75,7 +76,7 @@ def _destination_rule(spec: istio.DestinationRuleSpec, at: Path) -> Iterator[Fin
         yield from _traffic_policy(subset.traffic_policy, (*here, "trafficPolicy"))
 
 
-def _traffic_policy(policy: istio.TrafficPolicy | None, at: Path) -> Iterator[Finding]:
+def _traffic_policy(policy: destinations.TrafficPolicy | None, at: Path) -> Iterator[Finding]:
     if policy is not None and policy.load_balancer is not None:
         yield from check_balancer(policy.load_balancer, (*at, "loadBalancer"))
     if policy is not None and policy.tls is not None:

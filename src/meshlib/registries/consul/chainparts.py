@@ -17,8 +17,8 @@ from meshlib.registries.consul.chaintypes import (
     QueryMatch,
 )
 from meshlib.resources import Source, load
+from meshlib.resources.destinations import MAX_RING
 from meshlib.resources.documents import show
-from meshlib.resources.networking import MAX_RING
 from meshlib.resources.units import parse_duration
 
 __all__ = ["Inexpressible", "balancer_of", "duration_of", "faults_of", "headers_of", "match_of", "timeout_of"]
