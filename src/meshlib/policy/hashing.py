@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 import struct
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -109,7 +110,7 @@ def maglev_table(addresses: Sequence[str], weights: Sequence[int], size: int) ->
     raise AssertionError("unreachable: every turn places something")
 
 
-class HashPicker(Picker):
+class HashPicker(Picker, ABC):
     """The common part of both: a key's place, and from there on past whom the call may not go to.
 
     Without a key it draws as RANDOM does, which is what Envoy does with a request that has nothing to hash.
@@ -142,11 +143,13 @@ class HashPicker(Picker):
         made_of = (self.name, size, addresses, shares)
         self.table = last if last is not None and last.made_of == made_of else self._make(made_of, size)
 
+    @abstractmethod
     def _make(self, made_of: tuple[object, ...], size: int) -> HashTable:
-        raise NotImplementedError
+        """The table of the endpoints in `_ordered`."""
 
+    @abstractmethod
     def _place(self, key: int) -> int:
-        raise NotImplementedError
+        """The place of a key in the table's owners."""
 
     def _parts(self) -> tuple[list[str], list[int]]:
         return [state.address for state in self._ordered], [self.weights[state] for state in self._ordered]
