@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 from tests.support import eventually
 from tests.support.consulsettings import merged_with, settings_of, version_of
+from tests.support.parts import stopped
 from tests.support.ports import LOOPBACK, PortBlock
 
 __all__ = ["SHARED", "Answer", "ConsulAgent", "ConsulCluster", "Ports", "StartCluster", "StartConsul"]
@@ -208,7 +209,7 @@ class ConsulAgent:
 
     def pause(self) -> None:
         """SIGSTOP: its sockets stay open, nothing answers."""
-        self._tell(signal.SIGSTOP)
+        stopped(self._started())
         self._paused = True
 
     def resume(self) -> None:

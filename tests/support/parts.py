@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-__all__ = ["Answer", "helper", "part"]
+__all__ = ["Answer", "helper", "part", "stopped"]
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 UNAVAILABLE = 3  # the helper's status for what can't be had here
@@ -35,6 +36,12 @@ def part(name: str) -> Path:
     if status == UNAVAILABLE and not os.environ.get("CI"):
         pytest.skip(reason)
     pytest.fail(reason, pytrace=False)
+
+
+def stopped(process: subprocess.Popen[bytes]) -> None:
+    """SIGSTOP a child of ours and wait until all its threads stand still: the signal alone comes when it comes."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 @functools.cache

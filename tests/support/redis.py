@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support import eventually
+from tests.support.parts import stopped
 from tests.support.ports import LOOPBACK, PortBlock
 
 __all__ = ["RedisServer"]
@@ -100,7 +101,7 @@ class RedisServer:
 
     def pause(self) -> None:
         """SIGSTOP: it takes connections, and nothing answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        stopped(self._running())
 
     def resume(self) -> None:
         """SIGCONT, after `pause`."""
