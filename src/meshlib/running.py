@@ -117,7 +117,7 @@ class Running:
     def begins_empty(self) -> bool:
         """Whether there is no plan because nobody has made the registry yet: so nothing in it forbids anything."""
         agent = self._agent
-        return self.plan is None and agent is not None and agent.begins_empty
+        return agent is not None and agent.begins_empty
 
     def part(self, kind: type[PartT]) -> PartT:
         """The mesh's only `kind`, made as `kind(mesh)` when it is first asked for, and closed with the mesh."""

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
@@ -66,6 +67,7 @@ class Agent:
         self._withdrawing = asyncio.Lock()  # or closing would take the registry from under a withdrawal
         self._wanted: set[str] = set()
         self._revisit: asyncio.TimerHandle | None = None
+        self._empty_at = -math.inf
         self._saved = ""
         self._thread = LoopThread("meshlib-agent")
         self._work = [self._thread.submit(work()) for work in (self._run, *chores)]
@@ -99,6 +101,8 @@ class Agent:
                 self._revisit.cancel()
 
     def _take(self, said: Update | RegistryError) -> None:
+        if self._ours_to_make():
+            self._empty_at = time.monotonic()
         again = self.configuration.take(said, time.monotonic())
         if isinstance(said, RegistryError):
             self._fall_back()
@@ -138,9 +142,12 @@ class Agent:
     def begins_empty(self) -> bool:
         """Whether there is no configuration because nobody has made the database yet that it would stand in.
 
-        A folder or a file of documents that isn't there may be a disk that isn't there, and a policy with it.
+        A folder or a file of documents that isn't there may be a disk that isn't there, and a policy with it. While the
+        database is being made, there is a moment in which it can't be read yet.
         """
-        return self._registry is not None and self._registry.url.startswith("sqlite:") and self._ours_to_make()
+        if self._registry is None or not self._registry.url.startswith("sqlite:"):
+            return False
+        return self._ours_to_make() or time.monotonic() - self._empty_at < FIRST_UPDATE_WAIT
 
     def _recall(self) -> tuple[Source, ...]:
         """The documents on disk, for a process that starts while those in the registry are no good."""
