@@ -139,6 +139,7 @@ class Cut:
         await self._ending.wait()
         server.close()
         await self._reset()
+        await asyncio.sleep(0)  # what was accepted a moment ago is turned away
 
     async def _set(
         self,
@@ -165,9 +166,13 @@ class Cut:
         await asyncio.gather(*open_now, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._ending.is_set():
+            writer.transport.abort()
+            return
         task = asyncio.ensure_future(self._connection(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that was cancelled before it began
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
