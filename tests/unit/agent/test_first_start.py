@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshlib import Mesh
+from tests.support import eventually
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -31,6 +32,18 @@ def test_a_service_that_is_about_to_make_the_registry_is_not_warned(
     with Mesh(f"sqlite://{tmp_path}/mesh.db", service="reviews", state_dir=tmp_path):
         pass
     assert levels(caplog) == [logging.INFO]
+
+
+def test_who_finds_no_registry_yet_begins_empty_and_while_it_is_being_made_but_no_longer(tmp_path: Path) -> None:
+    database = tmp_path / "mesh.db"
+    with Mesh(f"sqlite://{database}", service="reviews", state_dir=tmp_path) as mesh:
+        agent = mesh._agent
+        assert agent is not None
+        assert mesh.begins_empty
+        database.write_bytes(b"not yet, or never, a database" * 200)
+        eventually(lambda: not agent._ours_to_make(), 10.0)
+        assert mesh.begins_empty, "it may be in the making"
+        eventually(lambda: not mesh.begins_empty, 10.0)
 
 
 def test_a_document_that_was_broken_while_nobody_ran_undoes_nothing_that_was_in_force(tmp_path: Path) -> None:
